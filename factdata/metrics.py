@@ -1,0 +1,110 @@
+"""Knowledge metrics as plain functions on arrays (paper §1.3, App. B.3); nothing here runs a model.
+
+Scores of facts come as float arrays of shape [n individuals, A attributes]; ``factdata.scoring`` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+METRICS_VERSION = 1  # raised whenever a number would change for the same model and data
+
+
+@dataclass(frozen=True)
+class FactScores:
+    """How a model states facts: one entry an individual and attribute, float arrays [n, A]."""
+
+    loss: np.ndarray  # cross-entropy in nats, *summed* over the tokens of the value
+    correct: np.ndarray  # 1 where every token of the value is the argmax, else 0
+    max_probability: np.ndarray  # largest probability at the position that predicts the value's first token
+    entropy: np.ndarray  # entropy in nats there
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[FactScores]) -> FactScores:
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+
+def summarize(scores: FactScores, attributes: Sequence[str]) -> dict[str, float]:
+    """Means overall and per attribute: ``attribute_loss``, ``attribute_loss/<attribute>``, …"""
+    names = {
+        "attribute_loss": scores.loss,
+        "attribute_accuracy": scores.correct,
+        "max_probability": scores.max_probability,
+        "entropy": scores.entropy,
+    }
+    summary = {name: float(values.mean()) for name, values in names.items()}
+    for name, values in names.items():
+        by_attribute = values.mean(axis=0)
+        summary |= {f"{name}/{attribute}": float(by_attribute[i]) for i, attribute in enumerate(attributes)}
+    return summary
+
+
+def value_token_scores(
+    log_probabilities: np.ndarray, targets: np.ndarray, fact_of_token: np.ndarray, num_facts: int
+) -> dict[str, np.ndarray]:
+    """Scores of facts from the predictions of their value tokens.
+
+    ``log_probabilities`` [t, vocabulary] predict ``targets`` [t]; token i belongs to fact ``fact_of_token[i]``, the
+    tokens of a fact standing in order. Every fact must have at least one token. Returns arrays of [num_facts]. This is
+    the reference that ``factdata.scoring`` does on the model's device.
+    """
+    picked = log_probabilities[np.arange(len(targets)), targets]
+    wrong = log_probabilities.argmax(axis=1) != targets
+    first = np.unique(fact_of_token, return_index=True)[1]
+    if len(first) != num_facts:
+        raise ValueError(f"{len(first)} of {num_facts} facts have value tokens")
+    probabilities = np.exp(log_probabilities[first])
+    return {
+        "loss": -np.bincount(fact_of_token, weights=picked, minlength=num_facts),
+        "correct": (np.bincount(fact_of_token, weights=wrong, minlength=num_facts) == 0).astype(float),
+        "max_probability": probabilities.max(axis=1),
+        "entropy": -(probabilities * np.where(probabilities > 0, log_probabilities[first], 0)).sum(axis=1),
+    }
+
+
+def no_knowledge_baseline(num_values: Iterable[int]) -> float:
+    """Mean over attributes of log(number of possible values), in nats: the best loss without any knowledge."""
+    return float(np.mean(np.log(list(num_values))))
+
+
+@dataclass
+class PlateauDetector:
+    """Finds the plateau while training goes on, from the attribute loss of seen individuals.
+
+    *Start*: the first evaluated step at which the loss is within ``tolerance`` (5 %) of the baseline.
+    *End*: the first evaluated step after it at which the smoothed loss, the mean of the last ``window`` evaluations,
+    is ``tolerance`` below the baseline.
+    """
+
+    baseline: float
+    tolerance: float = 0.05
+    window: int = 3
+    start: int | None = None
+    end: int | None = None
+
+    def __post_init__(self) -> None:
+        self._recent: list[float] = []
+
+    def update(self, step: int, loss: float) -> str | None:
+        """Take in one evaluation; returns 'start' or 'end' when this one crosses it."""
+        self._recent = [*self._recent, loss][-self.window :]
+        if self.start is None:
+            if loss <= (1 + self.tolerance) * self.baseline:
+                self.start = step
+                return "start"
+        elif self.end is None and len(self._recent) == self.window:
+            if np.mean(self._recent) <= (1 - self.tolerance) * self.baseline:
+                self.end = step
+                return "end"
+        return None
+
+    @classmethod
+    def replay(cls, baseline: float, evaluations: Iterable[Mapping], key: str) -> PlateauDetector:
+        """The detector as it stood after these evaluations (rows with ``step`` and ``key``): its state over a resume."""
+        detector = cls(baseline)
+        for row in evaluations:
+            detector.update(row["step"], row[key])
+        return detector

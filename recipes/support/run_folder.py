@@ -1,0 +1,214 @@
+"""The folder of one run: never mixed with another experiment, resumed only from whole checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from factdata.errors import InputError
+
+T = TypeVar("T")
+CONFIG, SUMMARY = "resolved_config.yaml", "summary.json"
+
+# Settings that change how a run is carried out, not what it computes; they may differ when a run is resumed.
+OPERATIONAL = {
+    "output_dir", "run_name", "resume_from_checkpoint", "dry_run", "disable_tqdm", "report_to", "log_level",
+    "log_level_replica", "logging_steps", "logging_strategy", "logging_first_step", "save_steps", "save_strategy",
+    "save_total_limit", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory",
+    "dataloader_persistent_workers", "per_device_train_batch_size", "gradient_accumulation_steps", "use_cpu",
+    "gradient_checkpointing", "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_revision",
+}  # fmt: skip
+
+
+def prepare(folder: Path, resolved: dict[str, Any], resume: str | None, needed_bytes: int = 0) -> Path | None:
+    """Claim ``folder`` for the run of ``resolved``; returns the checkpoint to resume from, or None.
+
+    ``resume`` is None (start afresh, in an unused folder), 'auto' (the newest whole checkpoint, else afresh) or a
+    checkpoint's path. Raises InputError; nothing is written unless the run may start.
+    """
+    check_writable(folder, needed_bytes)
+    differing = _difference(folder, resolved)
+    if differing:
+        raise InputError(
+            f"{folder} holds another experiment ({differing}); choose another --output_dir or remove the folder"
+        )
+    checkpoint = None
+    if resume not in (None, "auto"):
+        checkpoint = Path(resume)
+        fault = checkpoint_fault(checkpoint)
+        if fault:
+            raise InputError(f"cannot resume from {checkpoint}: {fault}")
+    elif resume == "auto":
+        checkpoint = newest_whole_checkpoint(folder)
+    elif (folder / CONFIG).exists():
+        state = "a finished run" if (folder / SUMMARY).exists() else "an unfinished run"
+        raise InputError(f"{folder} holds {state}; pass --resume_from_checkpoint auto or another --output_dir")
+    return checkpoint
+
+
+def on_first_rank(decide: Callable[[], T]) -> T:
+    """Let the first rank decide and tell the others; an InputError is raised on all of them."""
+    from accelerate.utils import broadcast_object_list
+
+    answer: list[Any] = [None, None]
+    if os.environ.get("RANK", "0") == "0":
+        try:
+            answer[0] = decide()
+        except InputError as error:
+            answer[1] = str(error)
+    result, fault = broadcast_object_list(answer)
+    if fault is not None:
+        raise InputError(fault)
+    return result
+
+
+def check_writable(folder: Path, needed_bytes: int = 0) -> None:
+    """Raise InputError unless files can be made in ``folder`` and ``needed_bytes`` are free."""
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write to the output directory {folder}: {error.strerror}") from None
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise InputError(
+            f"the output directory {folder} has {free / 1e9:.1f} GB free, the run's checkpoints need about "
+            f"{needed_bytes / 1e9:.1f} GB; free some, or lower --save_total_limit"
+        )
+
+
+def _difference(folder: Path, resolved: dict[str, Any]) -> str:
+    """The settings in which the folder's run differs from ``resolved``, as text; empty if they agree."""
+    path = folder / CONFIG
+    if not path.exists():
+        stray = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
+        return f"no {CONFIG}, but {stray[0]}" if stray else ""
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return f"its {CONFIG} cannot be read"
+    keys = sorted((stored.keys() | resolved.keys()) - OPERATIONAL)
+    differing = [
+        f"{k} {stored.get(k)!r} there, {resolved.get(k)!r} here" for k in keys if stored.get(k) != resolved.get(k)
+    ]
+    return "; ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")
+
+
+def newest_whole_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the highest step that is complete; says so when it passes over a broken one."""
+    checkpoints = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    for checkpoint in sorted(checkpoints, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
+        fault = checkpoint_fault(checkpoint)
+        if fault is None:
+            return checkpoint
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{checkpoint} is not whole ({fault}); falling back to the one before it", file=sys.stderr)
+    return None
+
+
+def checkpoint_fault(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or None. Sizes and checksums are read, not only names: saves get killed."""
+    if not checkpoint.is_dir():
+        return "no such folder"
+    try:
+        step = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+        if not isinstance(step, int):
+            return "trainer_state.json has no step"
+        for name in ("optimizer.pt", "scheduler.pt"):
+            # Sharded optimizers (FSDP, DeepSpeed) keep folders of their own, which their loaders check.
+            if (checkpoint / name).exists():
+                with zipfile.ZipFile(checkpoint / name) as archive:
+                    broken = archive.testzip()
+                if broken:
+                    return f"{name} is damaged"
+            elif not any(path.is_dir() for path in checkpoint.iterdir()):
+                return f"{name} is missing"
+        weights = list(checkpoint.glob("*.safetensors"))
+        if not weights and not any(path.is_dir() for path in checkpoint.iterdir()):
+            return "model.safetensors is missing"
+        for path in weights:
+            from safetensors import safe_open
+
+            with safe_open(path, framework="pt") as tensors:
+                tensors.keys()
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except Exception as error:  # a damaged file raises whatever its reader likes
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    return None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write whole or not at all."""
+    _replace(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_config(folder: Path, resolved: dict[str, Any]) -> None:
+    """``resolved_config.yaml``: running it again with --config repeats the run."""
+    _replace(folder / CONFIG, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def environment(world_size: int) -> dict[str, Any]:
+    """Versions, hardware and commit behind a number; no host, user or path."""
+    import torch
+
+    packages = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "peft", "trl", "evaluate")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "processor": _processor(),
+        "cpu_threads": torch.get_num_threads(),
+        "accelerators": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "world_size": world_size,
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with '+' when tracked files differ from it."""
+    root = Path(__file__).resolve().parents[2]
+    git = ["git", "-C", str(root)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + ("+" if changed.strip() else "")
