@@ -14,8 +14,8 @@ from factdata.scoring import FactBatch, score_facts
 
 PREFIX = "knowledge"
 ANNOUNCEMENTS = {
-    "start": "plateau begins: the values' statistics are learnt, nobody's facts are (loss {loss:.2f}, baseline {baseline:.2f})",
-    "end": "plateau ends: facts are being learnt (loss {loss:.2f}, baseline {baseline:.2f})",
+    "start": "plateau begins: the values' statistics are learnt, nobody's facts are",
+    "end": "plateau ends: facts are being learnt",
 }
 
 
@@ -79,8 +79,8 @@ class KnowledgeCallback(TrainerCallback):
         metrics["evaluation_seconds"] = self._evaluation_seconds
         self.trainer.log(metrics)
         if crossed and state.is_world_process_zero:
-            text = ANNOUNCEMENTS[crossed].format(loss=metrics[self.plateau_key], baseline=self.detector.baseline)
-            tqdm.write(f"step {state.global_step}: {text}")
+            loss = f"loss {metrics[self.plateau_key]:.2f}, baseline {self.detector.baseline:.2f}"
+            tqdm.write(f"step {state.global_step}: {ANNOUNCEMENTS[crossed]} ({loss})")
 
     def _wait_for_device(self) -> None:
         """Training steps still under way must not count as evaluation."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -9,7 +11,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 class KnowledgeProgressCallback(ProgressCallback):
     """Training loss, and attribute loss and accuracy of seen individuals, beside the bar."""
 
-    SHOWN = {
+    SHOWN: ClassVar = {
         "loss": "loss",
         "knowledge/seen/attribute_loss": "attribute loss",
         "knowledge/seen/attribute_accuracy": "accuracy",

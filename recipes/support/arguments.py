@@ -21,9 +21,7 @@ class PopulationArguments:
 
     _argument_group_name = "population"
 
-    facts: str | None = field(
-        default=None, metadata={"help": "facts folder of your own; default: the paper's six attributes"}
-    )
+    facts: str | None = field(default=None, metadata={"help": "facts folder of your own; default: the paper's"})
     attributes: list[str] | None = field(default=None, metadata={"help": "keep only these attributes"})
     pool_sizes: dict | str | None = field(
         default=None, metadata={"help": 'first n values of a pool, as {"cities": 50}'}
@@ -54,15 +52,11 @@ class ModelArguments:
     initializer_range: float | None = field(default=None, metadata={"help": "std of initial weights; default 1/√width"})
     attn_implementation: str | None = field(
         default=None,
-        metadata={"help": "attention kernel, such as sdpa, eager or flash_attention_2; default: the library's"},
+        metadata={"help": "sdpa, eager, flash_attention_2 …; default: the library's"},
     )
-    model_overrides: dict | str | None = field(default=None, metadata={"help": "further model config fields, as JSON"})
-    tokenizer_name_or_path: str | None = field(
-        default=None, metadata={"help": "tokenizer; default: trained on the facts"}
-    )
-    vocab_size: int = field(
-        default=32_000, metadata={"help": "tokens of a trained tokenizer and a new model (paper: 32k)"}
-    )
+    model_overrides: dict | str | None = field(default=None, metadata={"help": "further fields of the model config"})
+    tokenizer_name_or_path: str | None = field(default=None, metadata={"help": "default: trained on the facts"})
+    vocab_size: int = field(default=32_000, metadata={"help": "tokens of a new tokenizer and model (paper: 32k)"})
     row_length: int | None = field(default=None, metadata={"help": "tokens a row; default: the longest biography"})
 
     def __post_init__(self):
@@ -75,9 +69,7 @@ class RecipeTrainingArguments(TrainingArguments):
 
     _argument_group_name = "trainer (transformers.TrainingArguments)"
 
-    output_dir: str = field(
-        default="outputs/run", metadata={"help": "folder for checkpoints, metrics, figure and model"}
-    )
+    output_dir: str = field(default="outputs/run", metadata={"help": "folder for all that the run makes"})
     max_steps: int = field(default=16_000, metadata={"help": "training steps (paper: 16k)"})
     learning_rate: float = field(default=4e-4, metadata={"help": "peak learning rate (paper: 4e-4)"})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "decay of the learning rate (paper: cosine)"})
@@ -126,8 +118,8 @@ def settle_batch(arguments: RecipeTrainingArguments, global_batch: int) -> None:
     """Share the global batch among ranks and accumulation steps; raises InputError where it does not divide."""
     if arguments.world_size != int(os.environ.get("WORLD_SIZE", 1)):
         raise InputError(
-            f"the launcher started {os.environ['WORLD_SIZE']} processes, but each believes to be rank 0 of "
-            f"{arguments.world_size}; on CPU use accelerate_configs/cpu_two_processes.yaml or set ACCELERATE_USE_CPU=true"
+            f"the launcher started {os.environ['WORLD_SIZE']} processes, but each believes to be rank 0 "
+            f"of {arguments.world_size}; on CPU use accelerate_configs/cpu_two_processes.yaml or ACCELERATE_USE_CPU=true"
         )
     if arguments.n_gpu > 1:
         raise InputError(
@@ -143,8 +135,8 @@ def settle_batch(arguments: RecipeTrainingArguments, global_batch: int) -> None:
         )
     if arguments.per_device_train_batch_size not in (None, share):
         raise InputError(
-            f"global batch {global_batch} is not {ranks} ranks × {arguments.per_device_train_batch_size} × {accumulation}; "
-            f"set --per_device_train_batch_size {share}, or leave it out, or change --gradient_accumulation_steps"
+            f"global batch {global_batch} is not {ranks} ranks × {arguments.per_device_train_batch_size} × "
+            f"{accumulation}; set --per_device_train_batch_size {share}, or leave it out, or change --gradient_accumulation_steps"
         )
     arguments.per_device_train_batch_size = share
     arguments.dataloader_pin_memory = arguments.dataloader_pin_memory and arguments.device.type == "cuda"

@@ -37,7 +37,7 @@ def plot_three_phases(history: list[dict[str, Any]], summary: dict[str, Any], pa
         color=BASELINE,
         ls="--",
         lw=1,
-        label=f"no-knowledge baseline, {summary['baseline']:.2f} nats",
+        label="no-knowledge baseline",
     )
     loss.set_ylabel("attribute loss (nats)")
     loss.set_ylim(0, 2 * summary["baseline"])
@@ -51,11 +51,8 @@ def plot_three_phases(history: list[dict[str, Any]], summary: dict[str, Any], pa
         _shade_phases(axis, summary, steps[-1])
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_xlim(0, steps[-1])
-    loss.set_title(
-        f"{summary['seen_individuals']:,} individuals, {summary['parameters'] / 1e6:.2g}M-parameter {summary['model_type']}, "
-        f"seed {summary['seed']}",
-        fontsize=10,
-    )
+    model = f"{summary['model_type']} with {summary['parameters'] / 1e6:.2g}M parameters"
+    loss.set_title(f"{summary['seen_individuals']:,} individuals, {model}, seed {summary['seed']}", fontsize=10)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -27,7 +27,8 @@ OPERATIONAL = {
     "log_level_replica", "logging_steps", "logging_strategy", "logging_first_step", "save_steps", "save_strategy",
     "save_total_limit", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory",
     "dataloader_persistent_workers", "per_device_train_batch_size", "gradient_accumulation_steps", "use_cpu",
-    "gradient_checkpointing", "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_revision",
+    "gradient_checkpointing", "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo",
+    "hub_revision",
 }  # fmt: skip
 
 
@@ -201,14 +202,11 @@ def _processor() -> str:
 def _commit() -> str | None:
     """The checkout's commit, with '+' when tracked files differ from it."""
     root = Path(__file__).resolve().parents[2]
-    git = ["git", "-C", str(root)]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
+
     try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit.strip() + ("+" if changed.strip() else "")

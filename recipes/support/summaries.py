@@ -16,9 +16,9 @@ def describe_plan(plan: dict[str, Any]) -> str:
     filled = plan["tokens_per_step"] / plan["token_slots_per_step"]
     return (
         f"model: {plan['model_type']}, {plan['parameters']:,} parameters; {plan['steps']:,} steps of "
-        f"{plan['global_batch_size']} biographies, {plan['tokens_per_step']:,} tokens a step ({filled:.0%} of the slots)\n"
-        f"population: {plan['seen_individuals']:,} seen individuals, {plan['exposures_per_individual']:.1f} exposures each; "
-        f"{plan['held_out_individuals']:,} held out; no-knowledge baseline {plan['baseline']:.3f} nats"
+        f"{plan['global_batch_size']} biographies, {plan['tokens_per_step']:,} tokens a step ({filled:.0%} of slots)"
+        f"\npopulation: {plan['seen_individuals']:,} seen individuals, {plan['exposures_per_individual']:.1f} exposures"
+        f" each; {plan['held_out_individuals']:,} held out; no-knowledge baseline {plan['baseline']:.3f} nats"
     )
 
 
@@ -68,7 +68,7 @@ def closing_block(folder: Path, summary: dict[str, Any]) -> str:
         return "not reached" if value is None else f"step {value:,}"
 
     lines += [
-        f"plateau: begins {step(summary['plateau_start'])}, ends {step(summary['plateau_end'])} of {summary['steps']:,}",
+        f"plateau: begins {step(summary['plateau_start'])}, ends {step(summary['plateau_end'])}",
         f"time: {summary['wall_seconds']:.0f} s, {summary['evaluation_share']:.1%} of it evaluation; "
         f"{summary['tokens_per_second']:,.0f} tokens/s",
         f"figure:  {folder / 'figure.png'}",
