@@ -56,13 +56,13 @@ class KnowledgeCallback(TrainerCallback):
         self._evaluation_seconds = earlier[-1]["evaluation_seconds"] if earlier else 0.0
         self._began = time.perf_counter()
         if not earlier and 0 in self.at_steps:
-            self._evaluate(state)
+            self._evaluate(state, control)
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step in self.at_steps:
-            self._evaluate(state)
+            self._evaluate(state, control)
 
-    def _evaluate(self, state) -> None:
+    def _evaluate(self, state, control) -> None:
         self._wait_for_device()
         began = time.perf_counter()
         metrics: dict[str, float] = {}
@@ -77,7 +77,9 @@ class KnowledgeCallback(TrainerCallback):
         crossed = self.detector.update(state.global_step, metrics[self.plateau_key])
         metrics["seconds"] = self._earlier_seconds + ended - self._began
         metrics["evaluation_seconds"] = self._evaluation_seconds
+        loss_is_due = control.should_log
         self.trainer.log(metrics)
+        control.should_log = loss_is_due  # logging takes the flag down, and the training loss of this step with it
         if crossed and state.is_world_process_zero:
             loss = f"loss {metrics[self.plateau_key]:.2f}, baseline {self.detector.baseline:.2f}"
             tqdm.write(f"step {state.global_step}: {ANNOUNCEMENTS[crossed]} ({loss})")

@@ -65,6 +65,44 @@ def value_token_scores(
     }
 
 
+def value_losses(log_probabilities: Sequence[Sequence[float]]) -> np.ndarray:
+    """Loss of each fact in nats, float64 [n], from the log-probabilities of the tokens of its value."""
+    for fact, tokens in enumerate(log_probabilities):
+        if not len(tokens):
+            raise ValueError(f"fact {fact} has no value tokens")
+        if max(tokens) > 1e-6:
+            raise ValueError(f"fact {fact}: {max(tokens)} is no log-probability: wanted natural logarithms, 0 or less")
+    return -np.array([np.sum(tokens, dtype=np.float64) for tokens in log_probabilities])
+
+
+def values_correct(predicted: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> np.ndarray:
+    """1 for each fact of which every value token is predicted, else 0; float64 [n]. Token ids, fact by fact."""
+    for fact, (tokens, wanted) in enumerate(zip(predicted, targets, strict=True)):
+        if len(tokens) != len(wanted) or not len(wanted):
+            raise ValueError(
+                f"fact {fact}: {len(tokens)} tokens predicted for the {len(wanted)} of its value; "
+                "give the argmax at each position that predicts one of the value's tokens"
+            )
+    return np.array([list(tokens) == list(wanted) for tokens, wanted in zip(predicted, targets, strict=True)], float)
+
+
+def average_facts(name: str, scores: np.ndarray, attributes: Sequence[str] | None = None) -> dict[str, float]:
+    """``name``: the mean over facts of ``scores`` [n]; ``name/<attribute>``: that over the facts of each attribute.
+
+    ``attributes`` names the attribute of each fact. Where all have equally many facts, these are ``summarize``'s
+    numbers.
+    """
+    if not len(scores):
+        raise ValueError("no facts to average over")
+    summary = {name: float(scores.mean())}
+    if attributes is not None:
+        if len(attributes) != len(scores):
+            raise ValueError(f"{len(attributes)} attributes for {len(scores)} facts: wanted one a fact")
+        column = np.asarray(attributes)
+        summary |= {f"{name}/{a}": float(scores[column == a].mean()) for a in dict.fromkeys(attributes)}
+    return summary
+
+
 def no_knowledge_baseline(num_values: Iterable[int]) -> float:
     """Mean over attributes of log(number of possible values), in nats: the best loss without any knowledge."""
     return float(np.mean(np.log(list(num_values))))

@@ -112,7 +112,18 @@ class TemplateSplits:
             chosen.append(self._orders[rows[:, index, None] + slots].astype(np.int64))
         return chosen
 
+    def orders(self, individuals: np.ndarray) -> np.ndarray:
+        """Which of its NUM_SPLITS orders each individual points to, for every attribute: int64 [n, A]."""
+        return scale_to(hash_words(self._keys, np.asarray(individuals)[:, None]), NUM_SPLITS)
+
+    def tables(self, part: str) -> list[np.ndarray]:
+        """The part of every order, for every attribute [NUM_SPLITS, number in the part]: see ``orders``."""
+        tables = []
+        for start, number, train in zip(self._starts, self.num_templates, self.num_train, strict=True):
+            orders = self._orders[start : start + NUM_SPLITS * number].reshape(NUM_SPLITS, number)
+            tables.append(orders[:, :train] if part == "train" else orders[:, train:])
+        return tables
+
     def _rows(self, individuals: np.ndarray) -> np.ndarray:
         """Where each individual's order begins in the flat table, [n, A]."""
-        rows = scale_to(hash_words(self._keys, np.asarray(individuals)[:, None]), NUM_SPLITS)
-        return self._starts + rows * self.num_templates
+        return self._starts + self.orders(individuals) * self.num_templates

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 from transformers import Trainer, set_seed
+from transformers.utils.logging import disable_progress_bar
 
 from callbacks.history import HistoryCallback, read_history
 from callbacks.knowledge import KnowledgeCallback, evaluation_steps
@@ -60,6 +61,7 @@ class PretrainArguments:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the recipe; returns the content of summary.json, or of the dry run."""
+    disable_progress_bar()  # the library's own, for every file it writes
     parser = StrictParser((PretrainArguments, PopulationArguments, ModelArguments, RecipeTrainingArguments), __doc__)
     recipe, people, model_args, training = parser.parse(arguments, default_config=QUICK)
     settle_batch(training, recipe.global_batch_size)
@@ -76,10 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     # One folder, one experiment; the first rank decides whether and from where it goes on.
     checkpoint = None
     if not recipe.dry_run:
-        checkpoint = run_folder.on_first_rank(
-            lambda: run_folder.prepare(folder, parser.resolved, training.resume_from_checkpoint)
-        )
-        if training.resume_from_checkpoint == "auto" and (folder / run_folder.SUMMARY).exists():
+        resume = training.resume_from_checkpoint
+        checkpoint = run_folder.on_first_rank(lambda: run_folder.choose_checkpoint(folder, parser.resolved, resume))
+        if resume == "auto" and (folder / run_folder.SUMMARY).exists():
             return summaries.report(folder, training.process_index == 0)
     source = checkpoint or model_args.tokenizer_name_or_path or model_args.model_name_or_path
     tokenizer = load_tokenizer(source) if source else train_tokenizer(biographies, model_args.vocab_size)
@@ -107,9 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if recipe.dry_run:
         print(yaml.safe_dump(parser.resolved, sort_keys=False, allow_unicode=True), end="")
         return plan
-    if training.process_index == 0:
-        run_folder.write_config(folder, parser.resolved)
-        run_folder.write_json(folder / "environment.json", run_folder.environment(training.world_size))
+    needed = run_folder.checkpoint_bytes(plan["parameters"], training)
+    run_folder.on_first_rank(lambda: run_folder.claim(folder, parser.resolved, training.world_size, needed))
 
     trainer = Trainer(model, training, identity_collator, stream, processing_class=tokenizer)
     shard = (training.process_index, training.world_size)
@@ -131,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(folder / "model"))
     if training.process_index == 0:
+        (folder / "model" / "training_args.bin").unlink()  # a pickle; resolved_config.yaml says the same in words
         history = read_history(folder / "history.jsonl")
         summary = summaries.summarize_pretraining(plan, history, knowledge.detector)
         plot_three_phases(history, summary, folder / "figure.png")

@@ -83,7 +83,8 @@ class RecipeTrainingArguments(TrainingArguments):
     )
     train_sampling_strategy: str = field(default="sequential", metadata={"help": "the stream is read in order"})
     remove_unused_columns: bool = field(default=False, metadata={"help": "the stream hands out ready batches"})
-    report_to: str | list[str] | None = field(default="none", metadata={"help": "trackers, such as tensorboard"})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "it would wait for the device every step"})
+    report_to: list[str] | str | None = field(default="none", metadata={"help": "trackers, such as tensorboard"})
 
     def __post_init__(self):
         if self.train_sampling_strategy != "sequential" or self.remove_unused_columns:
@@ -94,6 +95,8 @@ class RecipeTrainingArguments(TrainingArguments):
         for name in ("max_steps", "cpu_threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: wanted 1 or more")
+        # A launcher that starts several processes on a CPU does not tell them so; each would believe to be alone.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -119,7 +122,7 @@ def settle_batch(arguments: RecipeTrainingArguments, global_batch: int) -> None:
     if arguments.world_size != int(os.environ.get("WORLD_SIZE", 1)):
         raise InputError(
             f"the launcher started {os.environ['WORLD_SIZE']} processes, but each believes to be rank 0 "
-            f"of {arguments.world_size}; on CPU use accelerate_configs/cpu_two_processes.yaml or ACCELERATE_USE_CPU=true"
+            f"of {arguments.world_size}; on CPU use accelerate_configs/cpu_two_processes.yaml"
         )
     if arguments.n_gpu > 1:
         raise InputError(
@@ -136,7 +139,8 @@ def settle_batch(arguments: RecipeTrainingArguments, global_batch: int) -> None:
     if arguments.per_device_train_batch_size not in (None, share):
         raise InputError(
             f"global batch {global_batch} is not {ranks} ranks × {arguments.per_device_train_batch_size} × "
-            f"{accumulation}; set --per_device_train_batch_size {share}, or leave it out, or change --gradient_accumulation_steps"
+            f"{accumulation}; set --per_device_train_batch_size {share}, or leave it out, or change "
+            "--gradient_accumulation_steps"
         )
     arguments.per_device_train_batch_size = share
     arguments.dataloader_pin_memory = arguments.dataloader_pin_memory and arguments.device.type == "cuda"

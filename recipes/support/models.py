@@ -88,6 +88,7 @@ def _family_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         use_cache=False,
+        loss_type="ForCausalLM",  # the ordinary next-token loss; unset, the library warns before it takes the same
     )
     mlp = arguments.intermediate_size or 4 * arguments.hidden_size
     settings = common | FAMILIES[arguments.model_family](arguments, mlp)

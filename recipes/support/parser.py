@@ -57,7 +57,13 @@ class StrictParser(HfArgumentParser):
             flag = unknown[0].split("=")[0]
             raise InputError(f"unknown argument {flag}{did_you_mean(flag, self._option_string_actions)}")
         values = {name: getattr(namespace, name) for name in self._fields}
-        self.resolved = {name: _plain(v) for name, v in values.items() if self._is_telling(name, v)}
+        # Recipe settings always; the Trainer's hundred others where they differ from its own defaults.
+        trainer_defaults = vars(HfArgumentParser(TrainingArguments).parse_args([]))
+        self.resolved = {
+            name: _plain(value)
+            for name, value in values.items()
+            if name not in trainer_defaults or _plain(value) != _plain(trainer_defaults[name])
+        }
         return tuple(self._build(dtype, values) for dtype in self.dataclass_types)
 
     def _build(self, dtype: type, values: dict[str, Any]) -> Any:
@@ -65,11 +71,6 @@ class StrictParser(HfArgumentParser):
             return dtype(**{f.name: values[f.name] for f in dataclasses.fields(dtype) if f.init})
         except ValueError as error:  # dataclasses check themselves when they are made
             raise InputError(" ".join(str(error).split())) from None
-
-    def _is_telling(self, name: str, value: Any) -> bool:
-        """Recipe settings always; the Trainer's hundred others where they differ from its own defaults."""
-        theirs = TrainingArguments.__dataclass_fields__.get(name)
-        return theirs is None or _plain(value) != _plain(theirs.default)
 
     def _read_config(self, path: Path) -> dict[str, Any]:
         try:
@@ -131,7 +132,7 @@ def _checked(value: Any, hint: Any) -> Any:
         except ValueError:
             raise TypeError("float") from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return value
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(_type_name(hint))
     if kind is list and get_args(hint):

@@ -12,11 +12,14 @@ import zipfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from factdata.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 T = TypeVar("T")
 CONFIG, SUMMARY = "resolved_config.yaml", "summary.json"
@@ -32,30 +35,45 @@ OPERATIONAL = {
 }  # fmt: skip
 
 
-def prepare(folder: Path, resolved: dict[str, Any], resume: str | None, needed_bytes: int = 0) -> Path | None:
-    """Claim ``folder`` for the run of ``resolved``; returns the checkpoint to resume from, or None.
+def choose_checkpoint(folder: Path, resolved: dict[str, Any], resume: str | None) -> Path | None:
+    """The checkpoint from which the run of ``resolved`` goes on in ``folder``; None to start afresh.
 
     ``resume`` is None (start afresh, in an unused folder), 'auto' (the newest whole checkpoint, else afresh) or a
-    checkpoint's path. Raises InputError; nothing is written unless the run may start.
+    checkpoint's path. Raises InputError where the folder is not this run's. Reads only.
     """
-    check_writable(folder, needed_bytes)
     differing = _difference(folder, resolved)
     if differing:
         raise InputError(
             f"{folder} holds another experiment ({differing}); choose another --output_dir or remove the folder"
         )
-    checkpoint = None
-    if resume not in (None, "auto"):
-        checkpoint = Path(resume)
-        fault = checkpoint_fault(checkpoint)
+    if resume == "auto":
+        return newest_whole_checkpoint(folder)
+    if resume is not None:
+        fault = checkpoint_fault(Path(resume))
         if fault:
-            raise InputError(f"cannot resume from {checkpoint}: {fault}")
-    elif resume == "auto":
-        checkpoint = newest_whole_checkpoint(folder)
-    elif (folder / CONFIG).exists():
+            raise InputError(f"cannot resume from {resume}: {fault}")
+        return Path(resume)
+    if (folder / CONFIG).exists():
         state = "a finished run" if (folder / SUMMARY).exists() else "an unfinished run"
         raise InputError(f"{folder} holds {state}; pass --resume_from_checkpoint auto or another --output_dir")
-    return checkpoint
+    return None
+
+
+def claim(folder: Path, resolved: dict[str, Any], world_size: int, needed_bytes: int) -> None:
+    """Make the folder this run's: its config and environment are written. Raises InputError where it cannot be."""
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise InputError(
+            f"the output directory {folder} has {free / 1e9:.1f} GB free, the run needs about "
+            f"{needed_bytes / 1e9:.1f} GB for its checkpoints; free some, or lower --save_total_limit"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "environment.json", environment(world_size))
+        write_config(folder, resolved)
+    except OSError as error:
+        raise InputError(f"cannot write to the output directory {folder}: {error.strerror}") from None
 
 
 def on_first_rank(decide: Callable[[], T]) -> T:
@@ -74,22 +92,11 @@ def on_first_rank(decide: Callable[[], T]) -> T:
     return result
 
 
-def check_writable(folder: Path, needed_bytes: int = 0) -> None:
-    """Raise InputError unless files can be made in ``folder`` and ``needed_bytes`` are free."""
-    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write to the output directory {folder}: {error.strerror}") from None
-    free = shutil.disk_usage(existing).free
-    if free < needed_bytes:
-        raise InputError(
-            f"the output directory {folder} has {free / 1e9:.1f} GB free, the run's checkpoints need about "
-            f"{needed_bytes / 1e9:.1f} GB; free some, or lower --save_total_limit"
-        )
+def checkpoint_bytes(parameters: int, training: TrainingArguments) -> int:
+    """Room for the checkpoints that are kept at one time, and the final model: fp32 weights and AdamW's two moments."""
+    saves = 0 if training.save_strategy == "no" else -(-training.max_steps // max(int(training.save_steps), 1))
+    kept = min(saves, (training.save_total_limit or saves) + 1)  # one more while the oldest is not yet deleted
+    return 4 * parameters * (3 * kept + 1)
 
 
 def _difference(folder: Path, resolved: dict[str, Any]) -> str:
