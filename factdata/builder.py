@@ -47,7 +47,7 @@ DESCRIPTION = (
     "a unique name and one value for each attribute, stated in sentences made from templates. Each individual has its "
     "own split of the templates into those to train and those to evaluate on. Any likeness to a real person is chance."
 )
-LICENSE = "Templates Apache-2.0; city names from GeoNames, CC BY 4.0; personal names from Faker, MIT; other values CC0"
+LICENSE = "Templates MIT; city names from GeoNames, CC BY 4.0; personal names from Faker, MIT; other values CC0"
 
 
 @dataclass

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from factdata.errors import InputError, did_you_mean
+from factdata.metrics import no_knowledge_baseline
 from factdata.templates import Template, load_templates
 
 DEFAULT_FACTS = Path(__file__).parent
@@ -95,7 +96,7 @@ class Facts:
 
     def baseline(self) -> float:
         """No-knowledge baseline in nats: mean over attributes of log(number of values) (paper §1.3)."""
-        return sum(math.log(self.num_values(attribute)) for attribute in self.attributes) / len(self.attributes)
+        return no_knowledge_baseline(self.num_values(attribute) for attribute in self.attributes)
 
 
 def _read_attributes(path: Path) -> tuple[list[str], dict[str, dict]]:

@@ -56,13 +56,19 @@ def value_token_scores(
     first = np.unique(fact_of_token, return_index=True)[1]
     if len(first) != num_facts:
         raise ValueError(f"{len(first)} of {num_facts} facts have value tokens")
-    probabilities = np.exp(log_probabilities[first])
+    max_probability, entropy = first_token_confidence(log_probabilities[first])
     return {
         "loss": -np.bincount(fact_of_token, weights=picked, minlength=num_facts),
         "correct": (np.bincount(fact_of_token, weights=wrong, minlength=num_facts) == 0).astype(float),
-        "max_probability": probabilities.max(axis=1),
-        "entropy": -(probabilities * np.where(probabilities > 0, log_probabilities[first], 0)).sum(axis=1),
+        "max_probability": max_probability,
+        "entropy": entropy,
     }
+
+
+def first_token_confidence(log_probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest probability and entropy in nats of each row of log-probabilities [n, vocabulary]; two arrays [n]."""
+    probabilities = np.exp(log_probabilities)
+    return probabilities.max(axis=1), -(probabilities * np.where(probabilities > 0, log_probabilities, 0)).sum(axis=1)
 
 
 def value_losses(log_probabilities: Sequence[Sequence[float]]) -> np.ndarray:

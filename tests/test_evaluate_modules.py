@@ -10,6 +10,7 @@ import pytest
 from factdata import metrics
 from factdata.evaluate_modules.attribute_accuracy.attribute_accuracy import AttributeAccuracy
 from factdata.evaluate_modules.attribute_loss.attribute_loss import AttributeLoss
+from factdata.evaluate_modules.value_confidence.value_confidence import ValueConfidence
 
 ATTRIBUTES = ("birth_city", "major", "company")
 
@@ -111,3 +112,15 @@ def test_bad_inputs(metric_class, inputs, message):
     """Losses, probabilities or generated tokens taken for what the metric wants, and scored."""
     with pytest.raises(ValueError, match=message):
         metric_class().compute(**inputs)
+
+
+@pytest.mark.parametrize("way", ["class", "folder", "file"])
+def test_confidence_by_hand(way):
+    """Entropy in bits, or a certain prediction whose 0 · log 0 is not a number."""
+    result = load(ValueConfidence, way).compute(
+        predictions=[[np.log(0.5), np.log(0.25), np.log(0.25)], [0.0, -np.inf, -np.inf]],
+        references=["major", "company"],
+    )
+    assert result["max_probability"] == pytest.approx(0.75)
+    assert result["entropy/major"] == pytest.approx(1.5 * np.log(2))
+    assert result["entropy/company"] == 0

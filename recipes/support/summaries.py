@@ -10,6 +10,12 @@ from callbacks.knowledge import PREFIX
 from factdata.metrics import METRICS_VERSION, PlateauDetector
 from recipes.support.run_folder import SUMMARY
 
+GROUP_NAMES = {
+    "seen": "seen individuals, evaluation templates",
+    "seen_train_templates": "seen individuals, training templates",
+    "held_out": "held-out individuals",
+}
+
 
 def describe_plan(plan: dict[str, Any]) -> str:
     """Two lines: the model and its batches, the individuals and their exposures."""
@@ -52,17 +58,12 @@ def report(folder: Path, aloud: bool) -> dict[str, Any]:
 
 
 def closing_block(folder: Path, summary: dict[str, Any]) -> str:
-    names = {
-        "seen": "seen, evaluation templates",
-        "seen_train_templates": "seen, training templates",
-        "held_out": "held-out individuals",
-    }
-    lines = ["", f"{'':30}attribute loss   accuracy"]
-    for group, name in names.items():
+    lines = ["", f"{'':40}attribute loss   accuracy"]
+    for group, name in GROUP_NAMES.items():
         if group in summary["metrics"]:
             metrics = summary["metrics"][group]
-            lines.append(f"{name:30}{metrics['attribute_loss']:>9.3f} nats{metrics['attribute_accuracy']:>11.1%}")
-    lines.append(f"{'no-knowledge baseline':30}{summary['baseline']:>9.3f} nats")
+            lines.append(f"{name:40}{metrics['attribute_loss']:>9.3f} nats{metrics['attribute_accuracy']:>11.1%}")
+    lines.append(f"{'no-knowledge baseline':40}{summary['baseline']:>9.3f} nats")
 
     def step(value: int | None) -> str:
         return "not reached" if value is None else f"step {value:,}"
