@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 pretrain: $(INSTALLED)
-	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml --quiet recipes/pretrain.py
+	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml --num_cpu_threads_per_process 2 --quiet recipes/pretrain.py
 
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest

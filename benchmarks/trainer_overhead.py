@@ -77,12 +77,12 @@ def bare_steps(model, arguments, stream) -> list[float]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=40, help="steps of one turn")
-    options.add_argument("--turns", type=int, default=4, help="turns of each")
+    options.add_argument("--steps", type=int, default=30, help="steps of one turn")
+    options.add_argument("--turns", type=int, default=3, help="turns of each")
     options = options.parse_args()
     transformers.logging.set_verbosity_error()
     result: dict = {"benchmark": "trainer_overhead"}
-    for name, overrides in {"quick": [], "wide": ["--hidden_size", "384", "--num_heads", "6"]}.items():
+    for name, overrides in {"quick": [], "wide": ["--hidden_size", "256", "--num_heads", "8"]}.items():
         from recipes.pretrain import PretrainArguments
 
         parser = StrictParser((PretrainArguments, PopulationArguments, ModelArguments, RecipeTrainingArguments))

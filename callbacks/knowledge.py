@@ -51,7 +51,7 @@ class KnowledgeCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         earlier = [row for row in state.log_history if self.plateau_key in row]
-        self.detector = PlateauDetector.replay(self.detector.baseline, earlier, self.plateau_key)
+        self.detector = PlateauDetector(self.detector.baseline).replay(earlier, self.plateau_key)
         self._earlier_seconds = earlier[-1]["seconds"] if earlier else 0.0
         self._evaluation_seconds = earlier[-1]["evaluation_seconds"] if earlier else 0.0
         self._began = time.perf_counter()

@@ -199,7 +199,7 @@ class TokenizedBiographies:
         self.tokens = tokens
         self.pad_token_id = pad_token_id
         longest = self._longest()
-        self.row_length = row_length or -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE
+        self.row_length = -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE if row_length is None else row_length
         if self.row_length < longest:
             raise InputError(f"row_length {self.row_length} is shorter than the longest biography, {longest} tokens")
 

@@ -8,13 +8,14 @@ Zucchet et al. 2025, App. B.2.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from factdata.errors import InputError, did_you_mean
+from factdata.errors import InputError, did_you_mean, read_lines, read_text
 from factdata.metrics import no_knowledge_baseline
 from factdata.templates import Template, load_templates
 
@@ -55,6 +56,8 @@ class Facts:
         ``attributes`` keeps only these, in this order; ``pool_sizes`` keeps the first n values of a pool;
         ``num_templates`` the first n templates of every attribute. Raises InputError with file and line.
         """
+        if isinstance(attributes, str):
+            raise InputError(f"attributes must be a list, such as [{attributes}]")
         folder = Path(folder) if folder is not None else DEFAULT_FACTS
         name_pools, entries = _read_attributes(folder / "attributes.yaml")
         for attribute in attributes or ():
@@ -73,6 +76,13 @@ class Facts:
         pools = {
             pool: _read_pool(folder / "pools" / f"{pool}.txt", (pool_sizes or {}).get(pool)) for pool in used_pools
         }
+
+        with_spaces = [pool for pool in name_pools if any(" " in value for value in pools[pool])]
+        if len(with_spaces) > 1:
+            raise InputError(
+                f"the name pools {' and '.join(with_spaces)} both have values with spaces: two individuals could get "
+                "the same full name (Anna + Maria Smith, Anna Maria + Smith); leave spaces to one of them"
+            )
 
         loaded = []
         for attribute in chosen:
@@ -104,7 +114,7 @@ def _read_attributes(path: Path) -> tuple[list[str], dict[str, dict]]:
     if not path.is_file():
         raise InputError(f"no attributes.yaml in the facts folder {path.parent}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or set(content) != {"name", "attributes"}:
@@ -132,15 +142,16 @@ def _read_pool(path: Path, size: int | None) -> tuple[str, ...]:
     """One value a line; ``size`` keeps the first values only."""
     if not path.is_file():
         raise InputError(f"no pool file {path}")
+    if not path.stat().st_size:
+        raise InputError(f"{path}: no values")
     seen: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line or line != " ".join(line.split()):
             raise InputError(f"{path}:{number}: empty line, or spaces at the ends or doubled")
+        line = unicodedata.normalize("NFC", line)
         if line in seen:
             raise InputError(f"{path}:{number}: {line!r} stands already on line {seen[line]}")
         seen[line] = number
-    if not seen:
-        raise InputError(f"{path}: no values")
-    if size is not None and not 1 <= size <= len(seen):
-        raise InputError(f"pool_sizes asks for {size} of the {len(seen)} values in {path.name}")
+    if size is not None and (not isinstance(size, int) or not 1 <= size <= len(seen)):
+        raise InputError(f"pool_sizes asks for {size!r} of the {len(seen)} values in {path.name}")
     return tuple(seen)[:size]

@@ -125,7 +125,7 @@ class PlateauDetector:
 
     baseline: float
     tolerance: float = 0.05
-    window: int = 3
+    window: int = 2
     start: int | None = None
     end: int | None = None
 
@@ -138,6 +138,7 @@ class PlateauDetector:
         if self.start is None:
             if loss <= (1 + self.tolerance) * self.baseline:
                 self.start = step
+                self._recent = [loss]  # what came before belongs to no plateau
                 return "start"
         elif self.end is None and len(self._recent) == self.window:
             if np.mean(self._recent) <= (1 - self.tolerance) * self.baseline:
@@ -145,10 +146,8 @@ class PlateauDetector:
                 return "end"
         return None
 
-    @classmethod
-    def replay(cls, baseline: float, evaluations: Iterable[Mapping], key: str) -> PlateauDetector:
-        """The detector as it stood after these evaluations (rows with ``step`` and ``key``), after a resume."""
-        detector = cls(baseline)
+    def replay(self, evaluations: Iterable[Mapping], key: str) -> PlateauDetector:
+        """Take in earlier evaluations, rows with ``step`` and ``key``: so the state survives a resume. Returns self."""
         for row in evaluations:
-            detector.update(row["step"], row[key])
-        return detector
+            self.update(row["step"], row[key])
+        return self

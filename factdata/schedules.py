@@ -56,10 +56,11 @@ class Schedule:
 
     def draw_step(self, step: int) -> Draws:
         """The whole global batch of one step."""
+        distribution = self.phase_at(step).distribution
         # The step is the high word of Philox's counter, the place within the step the low one.
         words = np.random.Philox(key=self._key, counter=step << 64).random_raw(2 * self.global_batch)
         uniforms = (words[: self.global_batch] >> np.uint64(11)) * 2.0**-53
-        return Draws(self.phase_at(step).distribution.individuals(uniforms), words[self.global_batch :])
+        return Draws(distribution.individuals(uniforms), words[self.global_batch :])
 
     def draw(self, positions: np.ndarray) -> Draws:
         """The examples at these positions (any order, any number of steps)."""

@@ -43,13 +43,14 @@ def fact_batches(
 ) -> list[FactBatch]:
     """One biography of each individual, with its 'train' or 'evaluation' templates; always the same ones.
 
-    ``shard`` = (rank, world size) keeps one rank's batches, as many on every rank.
+    ``shard`` = (rank, world size) keeps one rank's batches, as many on every rank. Batches have at most
+    ``batch_size`` individuals, or one more where that spares some rank an empty one.
     """
     rank, world_size = shard
     if len(individuals) < world_size:
         raise InputError(f"{len(individuals)} individuals to evaluate on {world_size} ranks: wanted at least one each")
     words = np.random.Philox(key=int(derive_key(seed, f"scoring with {part} templates"))).random_raw(len(individuals))
-    batches_per_rank = -(-len(individuals) // (world_size * batch_size))
+    batches_per_rank = min(-(-len(individuals) // (world_size * batch_size)), len(individuals) // world_size)
     parts = np.array_split(np.arange(len(individuals)), world_size * batches_per_rank)
     batches = []
     for rows in parts[rank::world_size]:
@@ -110,6 +111,8 @@ def score_facts(model: torch.nn.Module, batches: list[FactBatch], num_attributes
     """Score rendered biographies; the model is put in evaluation mode meanwhile. One transfer to the CPU at the end."""
     was_training = model.training
     model.eval()
-    scores = torch.cat([score_batch(model, batch) for batch in batches], dim=1)
-    model.train(was_training)
+    try:
+        scores = torch.cat([score_batch(model, batch) for batch in batches], dim=1)
+    finally:
+        model.train(was_training)
     return FactScores(*(part.reshape(-1, num_attributes) for part in scores.cpu().numpy()))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from factdata.errors import InputError
+from factdata.errors import InputError, read_lines
 from factdata.hashing import derive_key, hash_words, scale_to
 
 TRAIN_FRACTION = 0.8  # paper App. B.2: 20 of 25 templates for training, 5 for evaluation
@@ -42,6 +42,8 @@ class Template:
             raise InputError("states {value} before {name}: a model could not know whose value it is")
         if (opening and not opening.endswith(" ")) or not link.endswith(" "):
             raise InputError("has a slot that neither begins the sentence nor follows a space")
+        if link[0].isalnum() or ending[:1].isalnum():
+            raise InputError("has a letter or digit right behind a slot")
         # The space before a slot belongs to the name or value: byte-level tokens carry it (" Paris").
         return cls(opening.removesuffix(" "), link.removesuffix(" "), ending)
 
@@ -55,7 +57,7 @@ def load_templates(path: Path, num_templates: int | None = None) -> tuple[Templa
     if not path.is_file():
         raise InputError(f"no template file {path}")
     templates: dict[Template, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             template = Template.parse(line)
         except InputError as fault:

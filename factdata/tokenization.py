@@ -61,8 +61,7 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
         raise InputError(f"no tokenizer at {name_or_path}: {' '.join(str(error).split())[:200]}") from None
-    if tokenizer.eos_token_id is None:
-        raise InputError(f"the tokenizer {name_or_path} has no end token; set its eos_token and save it again")
+    _require_end_token(tokenizer, f"the tokenizer {name_or_path}")
     return tokenizer
 
 
@@ -78,25 +77,28 @@ def tokenize_biographies(
 
 
 def encode_pieces(biographies: Biographies, tokenizer: PreTrainedTokenizerBase) -> PieceTable:
-    """Token ids of every piece, each as it reads inside a text, or at its beginning for the initial ones."""
+    """Token ids of every piece, each as it reads inside a text, or at its beginning for the initial ones.
+
+    Raises InputError for a piece that does not come back when its tokens are decoded.
+    """
+    _require_end_token(tokenizer, "the tokenizer")
     ids: list[list[int]] = [[] for _ in biographies.strings]
-    inner = [i for i, text in enumerate(biographies.strings) if text and i not in biographies.initial]
-    initial = sorted(biographies.initial)
-    for piece, tokens in zip(initial, _encode(tokenizer, [biographies.strings[i] for i in initial]), strict=True):
-        ids[piece] = tokens
-    for anchor in ANCHORS:
-        anchor_ids = _encode(tokenizer, [anchor])[0]
-        encoded = _encode(tokenizer, [anchor + biographies.strings[i] for i in inner])
-        for piece, tokens in zip(inner, encoded, strict=True):
-            if tokens[: len(anchor_ids)] == anchor_ids:
+    wanted = [piece for piece, text in enumerate(biographies.strings) if text]
+    for anchor, pieces in [
+        ("", sorted(biographies.initial)),
+        *((anchor, [piece for piece in wanted if piece not in biographies.initial]) for anchor in ANCHORS),
+    ]:
+        pieces = [piece for piece in pieces if not ids[piece]]
+        anchor_ids = _encode(tokenizer, [anchor])[0] if anchor else []
+        texts = [anchor + biographies.strings[piece] for piece in pieces]
+        encoded = _encode(tokenizer, texts)
+        decoded = tokenizer.batch_decode(encoded, clean_up_tokenization_spaces=False) if encoded else []
+        for piece, text, tokens, back in zip(pieces, texts, encoded, decoded, strict=True):
+            if back == text and tokens[: len(anchor_ids)] == anchor_ids:
                 ids[piece] = tokens[len(anchor_ids) :]
-        inner = [piece for piece in inner if not ids[piece]]
-        if not inner:
-            break
-    else:
-        raise InputError(
-            f"the tokenizer cannot tokenise {biographies.strings[inner[0]]!r} apart from the text before it"
-        )
+    missing = [biographies.strings[piece] for piece in wanted if not ids[piece]]
+    if missing:
+        raise InputError(f"the tokenizer does not give {missing[0]!r} back, or not apart from the text before it")
     ids[BEGIN] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     ids[END] = [tokenizer.eos_token_id]
     return PieceTable([np.array(tokens, dtype=np.int32) for tokens in ids])
@@ -104,6 +106,11 @@ def encode_pieces(biographies: Biographies, tokenizer: PreTrainedTokenizerBase) 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     return tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []
+
+
+def _require_end_token(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{name} has no end token; set its eos_token and save it again")
 
 
 def _check_round_trip(rendered: TokenizedBiographies, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -84,8 +84,8 @@ def quick_table(folder: Path) -> str:
         "",
         f"One run, seed {summary['seed']}: {summary['seen_individuals']:,} individuals, "
         f"{summary['parameters'] / 1e6:.2f}M parameters, {summary['steps']:,} steps of "
-        f"{summary['global_batch_size']} biographies. The plateau begins at step {summary['plateau_start']} and ends at "
-        f"step {summary['plateau_end']}. {summary['wall_seconds']:.0f} s on {hardware}, "
+        f"{summary['global_batch_size']} biographies. The plateau begins at step {summary['plateau_start']} and ends "
+        f"at step {summary['plateau_end']}. {summary['wall_seconds']:.0f} s on {hardware}, "
         f"{summary['evaluation_share']:.1%} of it evaluation; torch {environment['packages']['torch']}, "
         f"transformers {environment['packages']['transformers']}, commit {environment['commit']}.",
     ]

@@ -69,7 +69,7 @@ def test_uniform_draws_are_uniform(chi_square_p):
     individuals = np.concatenate([schedule.draw_step(step).individuals for step in range(100)])
     assert 0 <= individuals.min() <= individuals.max() < 10_000
     assert chi_square_p(np.bincount(individuals, minlength=10_000)) > 1e-4
-    assert chi_square_p(np.bincount(individuals, minlength=10_000)[-100:]) > 1e-4
+    assert chi_square_p(np.bincount(individuals // 1000, minlength=10)) > 1e-4
     assert Uniform(10_000).probabilities() == pytest.approx(1e-4)
 
 
@@ -96,15 +96,12 @@ def test_phase_does_not_change_the_random_numbers(everything):
     assert (other.draw_step(1).words == everything[1][GLOBAL_BATCH : 2 * GLOBAL_BATCH]).all()
 
 
-NEGATIVE = pytest.mark.xfail(strict=True, raises=ValueError, reason="schedules.py:60: Philox raises ValueError first")
-
-
 @pytest.mark.parametrize(
     "position",
     [
         7 * GLOBAL_BATCH,
         10**9,
-        pytest.param(-1, marks=NEGATIVE),
+        -1,
     ],
 )
 def test_outside_the_run(stream, position):

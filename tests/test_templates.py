@@ -6,7 +6,7 @@ import pytest
 from factdata.facts import DEFAULT_FACTS
 from factdata.templates import Template, TemplateSplits
 
-ATTRIBUTES = [("birth_city", 25), ("major", 25), ("few", 2), ("odd", 7)]
+ATTRIBUTES = [("birth_city", 25), ("university", 25), ("few", 2), ("odd", 7)]
 SIZES = {"train": [20, 20, 1, 6], "evaluation": [5, 5, 1, 1]}
 INDIVIDUALS = np.arange(2000)
 
@@ -51,18 +51,18 @@ def test_parts_are_disjoint_and_complete(splits):
 def test_each_individual_has_its_own_split(splits, chi_square_p):
     """One split for all individuals or all attributes, or some templates held out more often than others."""
     held_out = splits.templates(INDIVIDUALS, "evaluation")[:2]
-    city, major = ([frozenset(row) for row in column.tolist()] for column in held_out)
+    city, university = ([frozenset(row) for row in column.tolist()] for column in held_out)
     assert len(set(city)) > 1500
-    assert sum(one == other for one, other in zip(city, major, strict=True)) < 5
+    assert sum(one == other for one, other in zip(city, university, strict=True)) < 5
     for column in held_out:
         assert chi_square_p(np.bincount(column[:, 0], minlength=25)) > 1e-4
 
 
 def test_splits_depend_on_seed_and_attribute_name_alone(splits):
     """A split that moves when an attribute is left out or others are evaluated: held-out templates would be seen."""
-    alone = TemplateSplits([("major", 25)], seed=3).templates(INDIVIDUALS[::-1], "evaluation")[0][::-1]
+    alone = TemplateSplits([("university", 25)], seed=3).templates(INDIVIDUALS[::-1], "evaluation")[0][::-1]
     assert (alone == splits.templates(INDIVIDUALS, "evaluation")[1]).all()
-    other_seed = TemplateSplits([("major", 25)], seed=4).templates(INDIVIDUALS, "evaluation")[0]
+    other_seed = TemplateSplits([("university", 25)], seed=4).templates(INDIVIDUALS, "evaluation")[0]
     assert (other_seed == alone).mean() < 0.1
 
 
