@@ -100,3 +100,9 @@ def cohort_ranges(facts: Facts, seen: int, held_out: int = 0, new: int = 0) -> d
                 f"at {ranges[other].start:,} of {names:,} possible names; use fewer individuals or larger name pools"
             )
     return ranges
+
+
+def spread(individuals: range, count: int) -> np.ndarray:
+    """At most ``count`` of the individuals, evenly spread: where some are drawn more often, they stand for all."""
+    places = np.linspace(0, len(individuals) - 1, min(count, len(individuals)))
+    return individuals.start + np.rint(places).astype(np.int64)

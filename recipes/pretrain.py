@@ -27,7 +27,7 @@ from factdata.biographies import Biographies
 from factdata.distributions import Uniform
 from factdata.errors import InputError
 from factdata.facts import Facts
-from factdata.population import Population, cohort_ranges
+from factdata.population import Population, cohort_ranges, spread
 from factdata.schedules import Phase, Schedule
 from factdata.scoring import fact_batches
 from factdata.stream import BiographyStream, identity_collator
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     shard = (training.process_index, training.world_size)
 
     def evaluated(cohort: str, part: str) -> list:
-        individuals = np.array(cohorts[cohort][: recipe.evaluated_individuals])
+        individuals = spread(cohorts[cohort], recipe.evaluated_individuals)
         batch_size = training.per_device_train_batch_size
         return fact_batches(stream.biographies, individuals, part, batch_size, people.population_seed, shard)
 

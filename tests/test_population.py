@@ -8,7 +8,7 @@ import pytest
 from factdata.errors import InputError
 from factdata.facts import Facts
 from factdata.hashing import derive_key, permute
-from factdata.population import Population, cohort_ranges
+from factdata.population import Population, cohort_ranges, spread
 
 KEY = derive_key(0, "test")
 NAME_SIZES = {"first_names": 40, "middle_names": 30, "last_names": 50}
@@ -162,3 +162,14 @@ def test_impossible_cohorts(facts, sizes, message):
     """Cohorts that silently share individuals, or an error without the numbers."""
     with pytest.raises(InputError, match=message):
         cohort_ranges(facts, **sizes)
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 5), (5, 5), (768, 128), (64_000, 1024), (3, 1)])
+def test_spread_is_even_and_unique(size, count):
+    """Evaluating only the first individuals, who are the frequent ones under a power law, or one of them twice."""
+    chosen = spread(range(100, 100 + size), count)
+    assert len(set(chosen.tolist())) == min(size, count)
+    assert chosen[0] == 100 and chosen[-1] <= 99 + size
+    if count > 1 < size:
+        assert chosen[-1] == 99 + size
+        assert np.ptp(np.diff(chosen)) <= 1
