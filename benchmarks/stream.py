@@ -89,7 +89,7 @@ def main() -> None:
     biographies = Biographies(Population(Facts.load(), seed=0))
     tokenizer = train_tokenizer(biographies, vocab_size=32_000)
     rendered = tokenize_biographies(biographies, tokenizer)
-    stream = BiographyStream(Schedule([Phase(Uniform(INDIVIDUALS), options.steps)], BATCH, seed=0), rendered)
+    stream = BiographyStream(Schedule([Phase(Uniform(INDIVIDUALS))], options.steps, BATCH, seed=0), rendered)
 
     tokens = sum(stream.count_tokens(step) for step in range(options.steps))
     rates = []

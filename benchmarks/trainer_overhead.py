@@ -93,8 +93,8 @@ def main() -> None:
         biographies = Biographies(Population(facts, people.population_seed))
         tokenizer = train_tokenizer(biographies, model_arguments.vocab_size)
         rendered = tokenize_biographies(biographies, tokenizer)
-        phases = [Phase(Uniform(people.seen_individuals), options.steps)]
-        stream = BiographyStream(Schedule(phases, recipe.global_batch_size, training.seed), rendered)
+        phases = [Phase(Uniform(people.seen_individuals))]
+        stream = BiographyStream(Schedule(phases, options.steps, recipe.global_batch_size, training.seed), rendered)
         seconds: dict[str, list[float]] = {"trainer": [], "bare": []}
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(options.turns):

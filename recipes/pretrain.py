@@ -20,20 +20,27 @@ import yaml
 from transformers import Trainer, set_seed
 from transformers.utils.logging import disable_progress_bar
 
+from callbacks.distribution_schedule import DistributionScheduleCallback, report_exposures
 from callbacks.history import HistoryCallback, read_history
 from callbacks.knowledge import KnowledgeCallback, evaluation_steps
 from callbacks.progress import use_knowledge_progress
 from factdata.biographies import Biographies
-from factdata.distributions import Uniform
 from factdata.errors import InputError
 from factdata.facts import Facts
+from factdata.phases import build_phases
 from factdata.population import Population, cohort_ranges, spread
-from factdata.schedules import Phase, Schedule
+from factdata.schedules import Schedule
 from factdata.scoring import fact_batches
 from factdata.stream import BiographyStream, identity_collator
 from factdata.tokenization import load_tokenizer, tokenize_biographies, train_tokenizer
 from recipes.support import run_folder, summaries
-from recipes.support.arguments import ModelArguments, PopulationArguments, RecipeTrainingArguments, settle_batch
+from recipes.support.arguments import (
+    ModelArguments,
+    PopulationArguments,
+    RecipeTrainingArguments,
+    parse_json,
+    settle_batch,
+)
 from recipes.support.figures import plot_three_phases
 from recipes.support.models import build_model
 from recipes.support.parser import StrictParser, run
@@ -48,12 +55,16 @@ class PretrainArguments:
 
     _argument_group_name = "recipe"
 
+    schedule: list[dict] | str | None = field(
+        default=None, metadata={"help": "phases of distributions (factdata/phases.py); default: uniform throughout"}
+    )
     global_batch_size: int = field(default=128, metadata={"help": "biographies a step, over all ranks (paper: 128)"})
     evaluate_every: int = field(default=250, metadata={"help": "steps between evaluations, denser at the beginning"})
     evaluated_individuals: int = field(default=1024, metadata={"help": "individuals of each group that are evaluated"})
     dry_run: bool = field(default=False, metadata={"help": "print config, model size and exposures, and stop"})
 
     def __post_init__(self):
+        self.schedule = parse_json("schedule", self.schedule, list) or [{"distribution": "uniform"}]
         for name in ("global_batch_size", "evaluate_every", "evaluated_individuals"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: wanted 1 or more")
@@ -69,10 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
     # Who exists, and who is drawn when.
     facts = Facts.load(people.facts, people.attributes, people.pool_sizes, people.num_templates)
-    cohorts = cohort_ranges(facts, people.seen_individuals, people.held_out_individuals)
-    schedule = Schedule(
-        [Phase(Uniform(people.seen_individuals), training.max_steps)], recipe.global_batch_size, training.seed
-    )
+    cohorts = cohort_ranges(facts, people.seen_individuals, people.held_out_individuals, people.new_individuals)
+    phases = build_phases(recipe.schedule, cohorts, recipe.global_batch_size, training.max_steps)
+    schedule = Schedule(phases, training.max_steps, recipe.global_batch_size, training.seed)
     biographies = Biographies(Population(facts, people.population_seed))
 
     # One folder, one experiment; the first rank decides whether and from where it goes on.
@@ -84,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             return summaries.report(folder, training.process_index == 0)
     source = checkpoint or model_args.tokenizer_name_or_path or model_args.model_name_or_path
     tokenizer = load_tokenizer(source) if source else train_tokenizer(biographies, model_args.vocab_size)
+    first_drawn = schedule.distribution_at(0).support
     stream = BiographyStream(schedule, tokenize_biographies(biographies, tokenizer, model_args.row_length))
 
     set_seed(training.seed)
@@ -98,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "global_batch_size": recipe.global_batch_size,
         "seen_individuals": people.seen_individuals,
         "held_out_individuals": people.held_out_individuals,
+        "new_individuals": people.new_individuals,
         "exposures_per_individual": training.max_steps * recipe.global_batch_size / people.seen_individuals,
         "tokens_per_step": round(float(tokens)),
         "token_slots_per_step": recipe.global_batch_size * row_length,
@@ -114,19 +126,26 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     trainer = Trainer(model, training, identity_collator, stream, processing_class=tokenizer)
     shard = (training.process_index, training.world_size)
 
-    def evaluated(cohort: str, part: str) -> list:
-        individuals = spread(cohorts[cohort], recipe.evaluated_individuals)
+    def evaluated(cohort: range, part: str) -> list:
+        individuals = spread(cohort, recipe.evaluated_individuals)
         batch_size = training.per_device_train_batch_size
         return fact_batches(stream.biographies, individuals, part, batch_size, people.population_seed, shard)
 
-    groups = {"seen": evaluated("seen", "evaluation"), "seen_train_templates": evaluated("seen", "train")}
-    if cohorts["held_out"]:
-        groups["held_out"] = evaluated("held_out", "evaluation")
+    groups = {
+        "seen": evaluated(cohorts["seen"], "evaluation"),
+        "seen_train_templates": evaluated(cohorts["seen"], "train"),
+    }
+    groups |= {name: evaluated(cohorts[name], "evaluation") for name in ("held_out", "new") if cohorts[name]}
+    plateau_group = "seen"
+    if first_drawn != cohorts["seen"]:  # a warm-up: its plateau is that of the individuals it draws
+        groups["first_phase"] = evaluated(first_drawn, "evaluation")
+        plateau_group = "first_phase"
     at_steps = evaluation_steps(training.max_steps, recipe.evaluate_every)
-    knowledge = KnowledgeCallback(trainer, groups, facts.attribute_names, facts.baseline(), at_steps)
-    use_knowledge_progress(trainer)
+    knowledge = KnowledgeCallback(trainer, groups, facts.attribute_names, facts.baseline(), at_steps, plateau_group)
     trainer.add_callback(HistoryCallback(folder / "history.jsonl", knowledge.plateau_key))
+    trainer.add_callback(DistributionScheduleCallback(trainer, schedule, knowledge.plateau_key, facts.baseline()))
     trainer.add_callback(knowledge)
+    use_knowledge_progress(trainer)
 
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(folder / "model"))
@@ -134,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         (folder / "model" / "training_args.bin").unlink()  # a pickle; resolved_config.yaml says the same in words
         history = read_history(folder / "history.jsonl")
         summary = summaries.summarize_pretraining(plan, history, knowledge.detector)
+        summary["schedule"] = report_exposures(schedule)
         plot_three_phases(history, summary, folder / "figure.png")
         run_folder.write_json(folder / run_folder.SUMMARY, summary)
     training.distributed_state.wait_for_everyone()

@@ -10,13 +10,13 @@ from factdata.errors import InputError
 from factdata.schedules import Phase, Schedule
 from factdata.stream import BiographyStream, identity_collator
 
-PHASES = [Phase(Uniform(1000), 3), Phase(Uniform(5), 7)]
+PHASES = [Phase(Uniform(1000), 3), Phase(Uniform(5), 4)]
 GLOBAL_BATCH = 32
 
 
 @pytest.fixture(scope="module")
 def schedule() -> Schedule:
-    return Schedule(PHASES, GLOBAL_BATCH, seed=0)
+    return Schedule(PHASES, 7, GLOBAL_BATCH, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,13 @@ def test_draws_do_not_repeat(everything):
 
 def test_seeds_differ(everything):
     """A seed that is not used, or seeds that are each other's stream shifted by a few steps."""
-    words = np.concatenate([Schedule(PHASES, GLOBAL_BATCH, seed=1).draw_step(step).words for step in range(7)])
+    words = np.concatenate([Schedule(PHASES, 7, GLOBAL_BATCH, seed=1).draw_step(step).words for step in range(7)])
     assert not set(words.tolist()) & set(everything[1].tolist())
 
 
 def test_uniform_draws_are_uniform(chi_square_p):
     """Individuals drawn too often or never: exposures would not add up."""
-    schedule = Schedule([Phase(Uniform(10_000), 100)], 2000, seed=0)
+    schedule = Schedule([Phase(Uniform(10_000))], 100, 2000, seed=0)
     individuals = np.concatenate([schedule.draw_step(step).individuals for step in range(100)])
     assert 0 <= individuals.min() <= individuals.max() < 10_000
     assert chi_square_p(np.bincount(individuals, minlength=10_000)) > 1e-4
@@ -84,7 +84,7 @@ def test_phases_switch_at_their_step(schedule, stream, everything):
     """A switch one step early or late: an intervention would not be where the figure says it is."""
     individuals = everything[0].reshape(7, GLOBAL_BATCH)
     assert (individuals >= 5).any(axis=1).tolist() == [True] * 3 + [False] * 4
-    assert [schedule.phase_at(step).distribution.size for step in (0, 2, 3, 6)] == [1000, 1000, 5, 5]
+    assert [schedule.distribution_at(step).size for step in (0, 2, 3, 6)] == [1000, 1000, 5, 5]
     across = schedule.draw(np.arange(2 * GLOBAL_BATCH, 4 * GLOBAL_BATCH)).individuals
     assert (across == individuals[2:4].ravel()).all()
     assert len(stream) == 7 * GLOBAL_BATCH
@@ -92,7 +92,7 @@ def test_phases_switch_at_their_step(schedule, stream, everything):
 
 def test_phase_does_not_change_the_random_numbers(everything):
     """A schedule whose later steps depend on its earlier phases: two arms of an experiment would differ by chance."""
-    other = Schedule([Phase(Uniform(50), 4), Phase(Uniform(1000), 9)], GLOBAL_BATCH, seed=0)
+    other = Schedule([Phase(Uniform(50), 4), Phase(Uniform(1000), 5)], 9, GLOBAL_BATCH, seed=0)
     assert (other.draw_step(1).words == everything[1][GLOBAL_BATCH : 2 * GLOBAL_BATCH]).all()
 
 
@@ -110,17 +110,27 @@ def test_outside_the_run(stream, position):
         stream[position]
 
 
-@pytest.mark.parametrize("ends", [[], [0], [-1, 3], [3, 3], [5, 2]])
-def test_phases_must_increase(ends):
-    """A phase of no length, which would be left out without a word."""
-    with pytest.raises(InputError, match="phases must end at increasing steps"):
-        Schedule([Phase(Uniform(5), end) for end in ends], GLOBAL_BATCH, seed=0)
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([], "at least one phase"),
+        ([0], "phase 1 lasts 0 steps"),
+        ([3, -1], "phase 2 lasts -1 steps"),
+        ([None, 3], "phase 1 lasts to the end of training, but 1 follow"),
+        ([3, 3], "the phases last 6 of 7 steps"),
+        ([4, 3, None], "the last phase would begin at step 7"),
+    ],
+)
+def test_phases_must_fill_the_run(lengths, message):
+    """A phase of no length, or steps that belong to none."""
+    with pytest.raises(InputError, match=message):
+        Schedule([Phase(Uniform(5), length) for length in lengths], 7, GLOBAL_BATCH, seed=0)
 
 
 def test_global_batch_must_be_positive():
     """A global batch of 0, which would end in a division by zero."""
     with pytest.raises(InputError, match="global batch 0"):
-        Schedule(PHASES, 0, seed=0)
+        Schedule(PHASES, 7, 0, seed=0)
 
 
 def test_batch_equals_its_single_items(stream):

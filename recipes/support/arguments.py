@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -30,9 +31,10 @@ class PopulationArguments:
     population_seed: int = field(default=0, metadata={"help": "decides names, values and template splits"})
     seen_individuals: int = field(default=64_000, metadata={"help": "individuals trained on (paper: 4k to 256k)"})
     held_out_individuals: int = field(default=16_000, metadata={"help": "individuals never trained on (paper: 16k)"})
+    new_individuals: int = field(default=0, metadata={"help": "a second population, for phases of cohort new"})
 
     def __post_init__(self):
-        self.pool_sizes = parse_mapping("pool_sizes", self.pool_sizes)
+        self.pool_sizes = parse_json("pool_sizes", self.pool_sizes, dict)
 
 
 @dataclass
@@ -60,7 +62,7 @@ class ModelArguments:
     row_length: int | None = field(default=None, metadata={"help": "tokens a row; default: the longest biography"})
 
     def __post_init__(self):
-        self.model_overrides = parse_mapping("model_overrides", self.model_overrides)
+        self.model_overrides = parse_json("model_overrides", self.model_overrides, dict)
 
 
 @dataclass
@@ -146,13 +148,13 @@ def settle_batch(arguments: RecipeTrainingArguments, global_batch: int) -> None:
     arguments.dataloader_pin_memory = arguments.dataloader_pin_memory and arguments.device.type == "cuda"
 
 
-def parse_mapping(name: str, value: dict | str | None) -> dict | None:
-    """A mapping from YAML as it is, from a command line as JSON."""
+def parse_json(name: str, value: Any, kind: type) -> Any:
+    """A mapping or list from YAML as it is, from a command line as JSON."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except json.JSONDecodeError:
             raise InputError(f'{name}: wanted JSON such as {{"key": 1}}, found {value!r}') from None
-    if value is not None and not isinstance(value, dict):
-        raise InputError(f"{name}: wanted a mapping, found {value!r}")
+    if value is not None and not isinstance(value, kind):
+        raise InputError(f"{name}: wanted a {'mapping' if kind is dict else kind.__name__}, found {value!r}")
     return value
