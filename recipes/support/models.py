@@ -42,10 +42,14 @@ def build_model(
     from transformers import AutoModelForCausalLM
 
     if arguments.model_name_or_path is not None:
-        return _load(arguments, tokenizer)
-    config = _family_config(arguments, tokenizer, row_length)
-    with torch.device("meta") if empty else contextlib.nullcontext():
-        return AutoModelForCausalLM.from_config(config, attn_implementation=arguments.attn_implementation)
+        model = _load(arguments, tokenizer)
+    else:
+        config = _family_config(arguments, tokenizer, row_length)
+        with torch.device("meta") if empty else contextlib.nullcontext():
+            model = AutoModelForCausalLM.from_config(config, attn_implementation=arguments.attn_implementation)
+    # The ordinary next-token loss. The library does not tell it from every class name, and warns before it takes it.
+    model.loss_type = "ForCausalLM"
+    return model
 
 
 def _load(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -88,7 +92,6 @@ def _family_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         use_cache=False,
-        loss_type="ForCausalLM",  # the ordinary next-token loss; unset, the library warns before it takes the same
     )
     mlp = arguments.intermediate_size or 4 * arguments.hidden_size
     settings = common | FAMILIES[arguments.model_family](arguments, mlp)
