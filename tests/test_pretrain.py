@@ -208,6 +208,20 @@ def test_unwritable_folder(tmp_path):
         pretrain(tmp_path / "file" / "run")
 
 
+def test_synthetic_first(tmp_path):
+    """A second population that is never drawn or evaluated; a figure that needs a held-out cohort."""
+    schedule = '[{"distribution": "uniform", "cohort": "new", "steps": 10}, {"distribution": "uniform"}]'
+    flags = ["--schedule", schedule, "--new_individuals", "8", "--held_out_individuals", "0"]
+    summary = pretrain(tmp_path / "run", *flags)
+    assert set(summary["metrics"]) == {"seen", "seen_train_templates", "new", "first_phase"}
+    assert summary["metrics"]["new"] == summary["metrics"]["first_phase"]
+    assert [(phase["begin"], phase["end"], phase["individuals"]) for phase in summary["schedule"]] == [
+        (0, 10, 8),
+        (10, 24, 64),
+    ]
+    assert summary["schedule"][0]["actual_exposures"] == 10 * 16 / 8
+
+
 @pytest.mark.parametrize("family", ["gpt_neox", "arcee", "llama", "recurrent_gemma"])
 def test_every_family_trains_and_resumes_its_own_model(tmp_path, family):
     """A family whose config fields are misnamed, or whose saved model cannot be gone on with."""

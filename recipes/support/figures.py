@@ -31,7 +31,9 @@ def plot_three_phases(history: list[dict[str, Any]], summary: dict[str, Any], pa
         ls=":",
         label="seen individuals, training templates",
     )
-    loss.plot(steps, series("held_out", "attribute_loss"), color=HELD_OUT, label="held-out individuals")
+    if summary["held_out_individuals"]:
+        loss.plot(steps, series("held_out", "attribute_loss"), color=HELD_OUT, label="held-out individuals")
+        accuracy.plot(steps, [100 * a for a in series("held_out", "attribute_accuracy")], color=HELD_OUT)
     loss.axhline(
         summary["baseline"],
         color=BASELINE,
@@ -43,7 +45,6 @@ def plot_three_phases(history: list[dict[str, Any]], summary: dict[str, Any], pa
     loss.set_ylim(0, 2 * summary["baseline"])
     loss.legend(frameon=False, fontsize=8)
     accuracy.plot(steps, [100 * a for a in series("seen", "attribute_accuracy")], color=SEEN)
-    accuracy.plot(steps, [100 * a for a in series("held_out", "attribute_accuracy")], color=HELD_OUT)
     accuracy.set_ylabel("attribute accuracy (%)")
     accuracy.set_ylim(-3, 103)
     accuracy.set_xlabel(f"training step ({summary['global_batch_size']} biographies each)")
