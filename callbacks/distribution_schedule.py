@@ -17,12 +17,10 @@ from transformers import TrainerCallback
 from factdata.distributions import entropy
 from factdata.errors import InputError
 from factdata.metrics import PlateauDetector
-from factdata.schedules import Schedule
+from factdata.schedules import SWITCH, SWITCH_STEP, Schedule
 
 if TYPE_CHECKING:
     from transformers import Trainer
-
-SWITCH = "schedule/switch"  # logged with the phase that ends; "schedule/switch_step" says where
 
 
 class DistributionScheduleCallback(TrainerCallback):
@@ -46,10 +44,9 @@ class DistributionScheduleCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         self._check_run(args, state)
         self._detectors: dict[int, PlateauDetector] = {}
+        self.schedule.take_up_announcements(state.log_history)
         for row in state.log_history:
-            if SWITCH in row:
-                self.schedule.announce_end(row[SWITCH], row["schedule/switch_step"])
-            elif self.plateau_key in row and row["step"] < self.schedule.num_steps:
+            if self.plateau_key in row and row["step"] < self.schedule.num_steps:
                 self._watch(row["step"], row[self.plateau_key])
         self._report_phase(state, control)
 
@@ -70,7 +67,7 @@ class DistributionScheduleCallback(TrainerCallback):
             return  # the phase ends by itself before
         self.schedule.announce_end(index, switch_step)
         loss_is_due = control.should_log
-        self.trainer.log({SWITCH: index, "schedule/switch_step": switch_step})
+        self.trainer.log({SWITCH: index, SWITCH_STEP: switch_step})
         control.should_log = loss_is_due
         if state.is_world_process_zero:
             tqdm.write(f"step {step}: the plateau has ended; phase {index + 1} ends before step {switch_step}")

@@ -9,7 +9,7 @@ memory that data loader workers share, before any position behind it can have be
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawArray
 
@@ -20,6 +20,8 @@ from factdata.errors import InputError
 from factdata.hashing import derive_key
 
 PLATEAU_END = "plateau_end"
+# How an announcement is logged: the phase that ends, and the step that belongs to the next one.
+SWITCH, SWITCH_STEP = "schedule/switch", "schedule/switch_step"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,26 @@ class Schedule:
     def announced_end(self, index: int) -> int | None:
         """The announced end of phase ``index``, or None."""
         return None if self._announced[index] < 0 else self._announced[index]
+
+    def take_up_announcements(self, log_history: Sequence[Mapping]) -> None:
+        """Announce what a run has announced before: rows with ``SWITCH`` and ``SWITCH_STEP`` of its log history."""
+        for row in log_history:
+            if SWITCH in row:
+                self.announce_end(row[SWITCH], row[SWITCH_STEP])
+
+    def first_difference(self, other: Schedule, until: int) -> int | None:
+        """The first step before ``until`` that draws from another distribution in ``other``, or None.
+
+        Announcements count in both; a phase of ``other`` that ends by announcement ends where the same one does here.
+        """
+        for index, phase in enumerate(other.phases):
+            same = index < len(self.phases) and phase == self.phases[index]
+            if same and phase.until and self.announced_end(index) is not None and other.announced_end(index) is None:
+                other.announce_end(index, self.announced_end(index))
+        for step in range(until):
+            if self.distribution_at(step) != other.distribution_at(step):
+                return step
+        return None
 
     def draw_step(self, step: int) -> Draws:
         """The whole global batch of one step."""

@@ -46,6 +46,7 @@ from recipes.support.models import build_model
 from recipes.support.parser import StrictParser, run
 
 QUICK = Path(__file__).parent / "configs" / "quick.yaml"
+UNIFORM = [{"distribution": "uniform"}]
 SAMPLED_STEPS = 32  # steps looked at to tell the mean length of a biography
 
 
@@ -64,7 +65,7 @@ class PretrainArguments:
     dry_run: bool = field(default=False, metadata={"help": "print config, model size and exposures, and stop"})
 
     def __post_init__(self):
-        self.schedule = parse_json("schedule", self.schedule, list) or [{"distribution": "uniform"}]
+        self.schedule = parse_json("schedule", self.schedule, list) or UNIFORM
         for name in ("global_batch_size", "evaluate_every", "evaluated_individuals"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: wanted 1 or more")
@@ -81,8 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     # Who exists, and who is drawn when.
     facts = Facts.load(people.facts, people.attributes, people.pool_sizes, people.num_templates)
     cohorts = cohort_ranges(facts, people.seen_individuals, people.held_out_individuals, people.new_individuals)
-    phases = build_phases(recipe.schedule, cohorts, recipe.global_batch_size, training.max_steps)
-    schedule = Schedule(phases, training.max_steps, recipe.global_batch_size, training.seed)
+
+    def build_schedule(specs: list[dict]) -> Schedule:
+        phases = build_phases(specs, cohorts, recipe.global_batch_size, training.max_steps)
+        return Schedule(phases, training.max_steps, recipe.global_batch_size, training.seed)
+
+    schedule = build_schedule(recipe.schedule)
     biographies = Biographies(Population(facts, people.population_seed))
 
     # One folder, one experiment; the first rank decides whether and from where it goes on.
@@ -90,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if not recipe.dry_run:
         resume = training.resume_from_checkpoint
         checkpoint = run_folder.on_first_rank(lambda: run_folder.choose_checkpoint(folder, parser.resolved, resume))
+        run_folder.refuse_changed_past(folder, checkpoint, schedule, lambda specs: build_schedule(specs or UNIFORM))
         if resume == "auto" and (folder / run_folder.SUMMARY).exists():
             return summaries.report(folder, training.process_index == 0)
     source = checkpoint or model_args.tokenizer_name_or_path or model_args.model_name_or_path

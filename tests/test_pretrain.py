@@ -201,6 +201,29 @@ def test_folder_of_another_experiment_is_left_alone(finished, tmp_path):
     assert [path.name for path in stranger.iterdir()] == ["thesis.tex"]
 
 
+def test_schedule_may_change_only_ahead(finished, tmp_path):
+    """A run resumed on a schedule that rewrites what it has already seen, or refused one that changes the future."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    for step in (16, 24):
+        shutil.rmtree(folder / f"checkpoint-{step}")
+    few = {"distribution": "uniform", "individuals": 8}
+    resume = ["--resume_from_checkpoint", "auto", "--schedule"]
+
+    def switch_at(step: int) -> str:
+        return json.dumps([{"distribution": "uniform", "steps": step}, few])
+
+    with pytest.raises(InputError, match="trained for 24 steps on a schedule that differs from this one at step 12"):
+        pretrain(folder, *resume, switch_at(12))  # the run is finished
+    (folder / "summary.json").unlink()
+    with pytest.raises(InputError, match="trained for 8 steps on a schedule that differs from this one at step 7"):
+        pretrain(folder, *resume, switch_at(7))
+    summary = pretrain(folder, *resume, switch_at(8), "--logging_steps", "1")
+    assert [phase["individuals"] for phase in summary["schedule"]] == [64, 8]
+    ours, theirs = step_losses(folder), step_losses(finished[0])
+    assert [ours[step] == theirs[step] for step in (8, 9, 24)] == [True, False, False]
+
+
 def test_unwritable_folder(tmp_path):
     """A traceback where the output directory cannot be made."""
     (tmp_path / "file").write_text("")

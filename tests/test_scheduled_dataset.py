@@ -11,6 +11,7 @@ from transformers import Trainer, TrainingArguments
 from callbacks.distribution_schedule import DistributionScheduleCallback, report_exposures, sum_of_probabilities
 from factdata.distributions import Changing, InversePowerLaw, Subset, Uniform
 from factdata.errors import InputError
+from factdata.phases import build_phases
 from factdata.schedules import Phase, Schedule
 from factdata.stream import ScheduledDataset
 
@@ -175,3 +176,59 @@ def test_sum_of_probabilities(changing):
         naive[: len(p)] += p
     assert sum_of_probabilities(schedule, 11, 161) == pytest.approx(naive[:40])
     assert sum_of_probabilities(schedule, 0, 11) == pytest.approx(11 / 7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"per_device_train_batch_size": 8}, "draws 4 examples a step, the run takes 1 ranks × 8 × 1 = 8"),
+        ({"gradient_accumulation_steps": 2}, "1 ranks × 4 × 2 = 8"),
+        ({"train_sampling_strategy": "random"}, "set train_sampling_strategy to sequential"),
+        ({"max_steps": 4}, "the schedule has 5 steps, the run 4"),
+    ],
+)
+def test_runs_that_do_not_match_are_refused(rows, tmp_path, make_gpt2, arguments, message):
+    """A run that reads other positions at a step than its schedule says, without anybody noticing."""
+    dataset = ScheduledDataset(rows, "source", ONLY_SECOND, 5, 4)
+    settings = {"per_device_train_batch_size": 4, "max_steps": 5, "train_sampling_strategy": "sequential"} | arguments
+    training = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", **settings)
+    trainer = Trainer(make_gpt2(8), training, None, dataset)
+    trainer.add_callback(DistributionScheduleCallback(trainer, dataset.schedule))
+    with pytest.raises(InputError, match=message):
+        trainer.train()
+
+
+ADAPTIVE = {"distribution": "uniform", "until": "plateau_end"}
+ENDS_EARLY = {
+    "last phase": [ADAPTIVE],
+    "limit of the last phase": [ADAPTIVE | {"steps": 8}],
+    "fixed phase behind": [ADAPTIVE | {"steps": 8}, {"distribution": "uniform", "steps": 8}],
+    "groups behind": [ADAPTIVE | {"steps": 8}, {"distribution": "sequential", "groups": 2}],
+}
+
+
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="Schedule lets schedules through that run out of phases")
+@pytest.mark.parametrize("name", ENDS_EARLY)
+def test_adaptive_schedules_last_to_the_end(name):
+    """A run that crashes because its plateau ended: refused when it is planned, or the last phase goes on."""
+    try:
+        schedule = Schedule(build_phases(ENDS_EARLY[name], {"seen": range(64)}, 4, 16), 16, 4, seed=0)
+    except InputError:
+        return
+    if name != "limit of the last phase":
+        schedule.announce_end(0, 4)
+    for step in range(16):
+        schedule.draw_step(step)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a changing phase measures progress to its announced end")
+def test_announcement_does_not_change_what_was_drawn():
+    """A growing phase whose past, and prefetched future, is another one once its end is announced."""
+    specs = [ADAPTIVE | {"individuals": [8, 800]}, {"distribution": "uniform"}]
+    try:
+        schedule = Schedule(build_phases(specs, {"seen": range(800)}, 4, 16), 16, 4, seed=0)
+    except InputError:
+        return
+    before = schedule.draw_step(5).individuals
+    schedule.announce_end(0, 8)
+    assert (schedule.draw_step(5).individuals == before).all()

@@ -44,9 +44,7 @@ class ModelArguments:
     _argument_group_name = "model"
 
     model_name_or_path: str | None = field(default=None, metadata={"help": "start from this model, not from scratch"})
-    model_family: str = field(
-        default="gpt2", metadata={"help": "architecture of a new model", "choices": list(FAMILIES)}
-    )
+    model_family: str = field(default="gpt2", metadata={"help": " | ".join(FAMILIES), "choices": list(FAMILIES)})
     num_layers: int = field(default=8, metadata={"help": "layers (paper: 8)"})
     hidden_size: int = field(default=512, metadata={"help": "width (paper: 512)"})
     num_heads: int = field(default=8, metadata={"help": "attention heads (paper: 8 of 64)"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import os
 import sys
 import types
@@ -22,6 +23,16 @@ from transformers import HfArgumentParser, TrainingArguments
 from factdata.errors import InputError, did_you_mean
 
 
+class _LineFormatter(argparse.RawDescriptionHelpFormatter):
+    """One line a setting: its name, without spellings and placeholders, and what it means."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=34, width=120)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        return action.option_strings[0]
+
+
 class StrictParser(HfArgumentParser):
     """Parses into instances of ``dataclass_types``; ``resolved`` then holds what was decided, ready to be a config."""
 
@@ -30,8 +41,17 @@ class StrictParser(HfArgumentParser):
             list(dataclass_types),
             description=description,
             allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            usage="%(prog)s [--config YAML] [--<setting> <value> ...]",
+            epilog="and every other field of transformers.TrainingArguments",
+            formatter_class=_LineFormatter,
         )
+        # The Trainer's hundred settings would bury ours: they are accepted, but only those we redefine are listed.
+        ours = {name for dtype in dataclass_types for name in inspect.get_annotations(dtype)}
+        for action in self._actions:
+            if action.dest not in ours and action.dest != "help":
+                action.help = argparse.SUPPRESS
+            elif action.default not in (None, argparse.SUPPRESS) and action.help:
+                action.help += f" [{_plain(action.default)}]"
         self.add_argument("--config", metavar="YAML", help="settings to start from; the command line overrides them")
         self._hints = {name: hint for dtype in dataclass_types for name, hint in get_type_hints(dtype).items()}
         self._fields = {f.name: f for dtype in dataclass_types for f in dataclasses.fields(dtype) if f.init}

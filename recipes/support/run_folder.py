@@ -21,6 +21,8 @@ from factdata.errors import InputError
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+    from factdata.schedules import Schedule
+
 T = TypeVar("T")
 CONFIG, SUMMARY = "resolved_config.yaml", "summary.json"
 
@@ -57,6 +59,29 @@ def choose_checkpoint(folder: Path, resolved: dict[str, Any], resume: str | None
         state = "a finished run" if (folder / SUMMARY).exists() else "an unfinished run"
         raise InputError(f"{folder} holds {state}; pass --resume_from_checkpoint auto or another --output_dir")
     return None
+
+
+def refuse_changed_past(
+    folder: Path, checkpoint: Path | None, schedule: Schedule, rebuild: Callable[[Any], Schedule]
+) -> None:
+    """Raise InputError if the folder's run was trained so far on another schedule than ``schedule``.
+
+    What is still to come may change. ``rebuild`` makes a Schedule of the phases in the folder's config.
+    """
+    if not (folder / CONFIG).exists():
+        return
+    stored = rebuild(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")).get("schedule"))
+    trained = schedule.num_steps if (folder / SUMMARY).exists() else 0
+    if checkpoint is not None:
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        trained = max(trained, state["global_step"])
+        stored.take_up_announcements(state["log_history"])
+    step = stored.first_difference(schedule, trained)
+    if step is not None:
+        raise InputError(
+            f"{folder} was trained for {trained} steps on a schedule that differs from this one at step {step}; change "
+            "only what is still to come, or choose another --output_dir"
+        )
 
 
 def claim(folder: Path, resolved: dict[str, Any], world_size: int, needed_bytes: int) -> None:
@@ -109,7 +134,7 @@ def _difference(folder: Path, resolved: dict[str, Any]) -> str:
         stored = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError):
         return f"its {CONFIG} cannot be read"
-    keys = sorted((stored.keys() | resolved.keys()) - OPERATIONAL)
+    keys = sorted((stored.keys() | resolved.keys()) - OPERATIONAL - {"schedule"})  # see refuse_changed_past
     differing = [
         f"{k} {stored.get(k)!r} there, {resolved.get(k)!r} here" for k in keys if stored.get(k) != resolved.get(k)
     ]
