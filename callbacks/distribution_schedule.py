@@ -40,10 +40,11 @@ class DistributionScheduleCallback(TrainerCallback):
         self.schedule = schedule
         self.plateau_key = plateau_key
         self.baseline = baseline
+        self._detectors: dict[int, PlateauDetector] = {}
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._check_run(args, state)
-        self._detectors: dict[int, PlateauDetector] = {}
+        self._detectors.clear()  # an evaluation logged just now by another callback is in the history as well
         self.schedule.take_up_announcements(state.log_history)
         for row in state.log_history:
             if self.plateau_key in row and row["step"] < self.schedule.num_steps:

@@ -202,7 +202,7 @@ class Changing:
 
     def at(self, progress: float) -> Distribution:
         """The distribution after ``progress`` of the phase, 0 … 1."""
-        return self._level(min(int(progress * LEVELS), LEVELS - 1))
+        return self._level(round(progress * (LEVELS - 1)))
 
     @lru_cache(maxsize=2 * LEVELS)  # noqa: B019 (frozen, and as long-lived as the run)
     def _level(self, level: int) -> Distribution:

@@ -57,55 +57,67 @@ def build_phases(
     phases: list[Phase] = []
     for number, spec in enumerate(specs, start=1):
         try:
-            phases += _build(spec, cohorts, global_batch, num_steps - sum(phase.steps or 0 for phase in phases))
+            left = None if any(phase.until for phase in phases) else num_steps - sum(p.steps or 0 for p in phases)
+            phases += _build(spec, cohorts, global_batch, left)
         except InputError as error:
             raise InputError(f"schedule, phase {number}: {error}") from None
     return phases
 
 
-def _build(spec: Mapping[str, Any], cohorts: Mapping[str, range], global_batch: int, steps_left: int) -> list[Phase]:
+def _build(
+    spec: Mapping[str, Any], cohorts: Mapping[str, range], global_batch: int, steps_left: int | None
+) -> list[Phase]:
     kind = _checked_kind(spec)
     cohort = spec.get("cohort", "seen")
-    if not cohorts.get(cohort):
+    if not isinstance(cohort, str) or not cohorts.get(cohort):
         raise InputError(
             f"there is no cohort {cohort!r}{did_you_mean(str(cohort), [c for c in cohorts if cohorts[c]])}"
         )
     everybody = len(cohorts[cohort])
     size = spec.get("individuals", everybody)
-    largest = max(size) if isinstance(size, list) else size
-    for n in size if isinstance(size, list) else [size]:
+    for n in _pair("individuals", size) if isinstance(size, list) else [size]:
         _check_number("individuals", n, 1, everybody)
-    name = f"{kind} over {largest:,} {cohort}"
-
+    largest = max(size) if isinstance(size, list) else size
     steps = _duration(spec, largest, everybody, global_batch)
     if kind == "sequential":
-        _check_number("groups", spec["groups"], 1, largest)
-        repeats = _check_number("repeats", spec.get("repeats", 1), 1)
-        turns = list(sequential_groups(largest, spec["groups"])) * repeats
-        total = steps_left if steps is None else steps
-        if total < len(turns):
-            raise InputError(f"{len(turns)} turns of groups do not fit {total} steps")
-        edges = [total * turn // len(turns) for turn in range(len(turns) + 1)]
-        return [
-            Phase(
-                _in_cohort(group, spec, cohorts[cohort]),
-                edges[i + 1] - edges[i],
-                None,
-                f"group {i % spec['groups'] + 1}",
-            )
-            for i, group in enumerate(turns)
-        ]
+        return _take_turns(spec, cohorts[cohort], size, global_batch, steps, steps_left)
+
     distribution = _distribution(kind, spec, size)
-    if isinstance(distribution, Changing):
-        if cohorts[cohort].start or "within_batch_repeats" in spec:
-            raise InputError("a distribution that changes works on the seen cohort, without within_batch_repeats")
-        return [Phase(distribution, steps, spec.get("until"), name)]
-    return [Phase(_in_cohort(distribution, spec, cohorts[cohort]), steps, spec.get("until"), name)]
+    if not isinstance(distribution, Changing):
+        distribution = _in_cohort(distribution, spec, cohorts[cohort], global_batch)
+    elif cohorts[cohort].start or "within_batch_repeats" in spec:
+        raise InputError("a distribution that changes works on the seen cohort, without within_batch_repeats")
+    elif "until" in spec:
+        raise InputError("a distribution that changes needs a known length, so it cannot last until plateau_end")
+    return [Phase(distribution, steps, spec.get("until"), f"{kind} over {largest:,} {cohort}")]
+
+
+def _take_turns(
+    spec: Mapping[str, Any], cohort: range, size: Any, global_batch: int, steps: int | None, steps_left: int | None
+) -> list[Phase]:
+    """Sequential groups: a phase for each turn of each group, of equal length; without a length, to the end."""
+    if "until" in spec or isinstance(size, list):
+        raise InputError("sequential groups have a fixed size and length: no until, no individuals [from, to]")
+    groups = _check_number("groups", spec["groups"], 1, size)
+    turns = list(sequential_groups(size, groups)) * _check_number("repeats", spec.get("repeats", 1), 1)
+    total = steps_left if steps is None else steps
+    if total is None:
+        raise InputError("sequential groups behind a phase that ends by itself need a length")
+    if total < len(turns):
+        raise InputError(f"{len(turns)} turns of groups do not fit {total} steps")
+    edges = [total * turn // len(turns) for turn in range(len(turns) + 1)]
+    lengths: list[int | None] = [stop - start for start, stop in zip(edges, edges[1:], strict=False)]
+    if steps is None:
+        lengths[-1] = None
+    return [
+        Phase(_in_cohort(group, spec, cohort, global_batch), length, None, f"group {turn % groups + 1}")
+        for turn, (group, length) in enumerate(zip(turns, lengths, strict=True))
+    ]
 
 
 def _distribution(kind: str, spec: Mapping[str, Any], size: int | list[int]) -> Distribution | Changing:
     if isinstance(size, list):
-        if kind != "uniform" or len(size) != 2:
+        if kind != "uniform":
             raise InputError("individuals: [from, to] works with the uniform distribution only")
         return Changing("individuals", size[0], size[1], max(size))
     if kind == "inverse_power_law":
@@ -117,19 +129,23 @@ def _distribution(kind: str, spec: Mapping[str, Any], size: int | list[int]) -> 
         weight = _check_number("weight", spec["weight"], kind=(int, float))
         return Celebrities(size, _check_number("celebrities", spec["celebrities"], 1, size), weight)
     if kind == "weighted":
-        moving = isinstance(spec["weights"], list) and all(isinstance(w, list) for w in spec["weights"])
-        rows = [Weighted(tuple(row)).weights for row in (spec["weights"] if moving else [spec["weights"]])]
-        if any(len(row) != size for row in rows):
-            raise InputError(f"weights: wanted {size}, one for each; found {', '.join(str(len(row)) for row in rows)}")
-        return Changing("weights", *_pair("weights", rows), size) if moving else Weighted(rows[0])
+        rows = spec["weights"] if _is_list_of(spec["weights"], list) else [spec["weights"]]
+        for row in rows:
+            if not _is_list_of(row, (int, float)) or len(row) != size:
+                raise InputError(f"weights {row!r}: wanted a list of {size} numbers, or two such lists")
+        rows = [Weighted(tuple(row)).weights for row in rows]
+        return Weighted(rows[0]) if len(rows) == 1 else Changing("weights", *_pair("weights", rows), size)
     return Uniform(size)
 
 
-def _in_cohort(distribution: Distribution, spec: Mapping[str, Any], cohort: range) -> Distribution:
+def _in_cohort(distribution: Distribution, spec: Mapping[str, Any], cohort: range, global_batch: int) -> Distribution:
     if cohort.start:
         distribution = Subset(distribution, cohort.start)
     if "within_batch_repeats" in spec:
-        distribution = WithinBatchRepetition(distribution, _check_number("repeats", spec["within_batch_repeats"], 1))
+        repeats = _check_number("within_batch_repeats", spec["within_batch_repeats"], 1)
+        if global_batch % repeats:
+            raise InputError(f"a global batch of {global_batch} does not hold individuals {repeats} times each")
+        distribution = WithinBatchRepetition(distribution, repeats)
     return distribution
 
 
@@ -156,7 +172,7 @@ def _checked_kind(spec: Mapping[str, Any]) -> str:
     if not isinstance(spec, Mapping) or "distribution" not in spec:
         raise InputError("wanted keys such as {distribution: uniform, steps: 2000}")
     kind = spec["distribution"]
-    if kind not in NEEDS:
+    if not isinstance(kind, str) or kind not in NEEDS:
         raise InputError(f"unknown distribution {kind!r}{did_you_mean(str(kind), NEEDS)}")
     optional = {"repeats"} if kind == "sequential" else set()
     for key in spec:
@@ -169,7 +185,7 @@ def _checked_kind(spec: Mapping[str, Any]) -> str:
 
 
 def _check_number(name: str, value: Any, least: float | None = None, most: float | None = None, kind: Any = int) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
         raise InputError(f"{name} {value!r}: wanted a {'whole ' if kind is int else ''}number")
     if (least is not None and value < least) or (most is not None and value > most):
         limits = f"{least} or more" if most is None else f"{least} to {most:,}"
@@ -181,3 +197,7 @@ def _pair(name: str, values: Any) -> tuple[Any, Any]:
     if not isinstance(values, list) or len(values) != 2:
         raise InputError(f"{name}: wanted [from, to], found {values!r}")
     return values[0], values[1]
+
+
+def _is_list_of(value: Any, kind: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, kind) for item in value)

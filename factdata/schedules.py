@@ -83,7 +83,7 @@ class Schedule:
         distribution = self.phases[index].distribution
         if isinstance(distribution, Changing):
             begin = ends[index - 1] if index else 0
-            return distribution.at((step - begin) / (ends[index] - begin))
+            return distribution.at((step - begin) / max(ends[index] - begin - 1, 1))  # 1 at the phase's last step
         return distribution
 
     def announce_end(self, index: int, step: int) -> None:
@@ -165,7 +165,11 @@ def _check(phases: Sequence[Phase], num_steps: int, global_batch: int) -> None:
         if phase.steps is None and phase.until is None and index < len(phases) - 1:
             raise InputError(f"phase {index + 1} lasts to the end of training, but {len(phases) - 1 - index} follow it")
         fixed += phase.steps or 0
-    if phases[-1].steps is not None and phases[-1].until is None and fixed < num_steps:
+    if any(phase.until for phase in phases) and (phases[-1].until or phases[-1].steps is not None):
+        raise InputError(
+            "behind a phase that ends by itself the last one must last to the end of training: leave out its length"
+        )
+    if phases[-1].steps is not None and fixed < num_steps:
         raise InputError(
             f"the phases last {fixed} of {num_steps} steps; leave the last one's length out, or lengthen the phases"
         )

@@ -232,7 +232,6 @@ def test_adaptive_schedule_needs_its_loss():
             DistributionScheduleCallback(None, make_schedule(ADAPTIVE), key, baseline)
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="detectors are made in on_train_begin only")
 def test_losses_logged_before_training_begins(tmp_path):
     """A callback that works in one order only: a KnowledgeCallback added first evaluates before this one has begun."""
     schedule = make_schedule(ADAPTIVE)

@@ -111,7 +111,7 @@ def test_numbers_as_groups():
         ("source", [{"distribution": "uniform"}], ["web", "books"], "are not the values of 'source'"),
         ("source", [{"distribution": "uniform"}], [*SOURCES, "law"], "are not the values of 'source'"),
         ("source", [{"distribution": "uniform"}], ["web", "web", "code"], "are not the values of 'source'"),
-        ("source", [{"distribution": "weighted", "weights": [1, 2]}], None, "phase 1: weights: wanted 3"),
+        ("source", [{"distribution": "weighted", "weights": [1, 2]}], None, "phase 1: .* wanted a list of 3 numbers"),
         ("source", [{"distribution": "uniform", "steps": 2}], None, "the phases last 2 of 5 steps"),
         ("source", [{"distribution": "uniform", "cohort": "new"}], None, "phase 1: there is no cohort 'new'"),
     ],
@@ -207,7 +207,6 @@ ENDS_EARLY = {
 }
 
 
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="Schedule lets schedules through that run out of phases")
 @pytest.mark.parametrize("name", ENDS_EARLY)
 def test_adaptive_schedules_last_to_the_end(name):
     """A run that crashes because its plateau ended: refused when it is planned, or the last phase goes on."""
@@ -221,7 +220,6 @@ def test_adaptive_schedules_last_to_the_end(name):
         schedule.draw_step(step)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a changing phase measures progress to its announced end")
 def test_announcement_does_not_change_what_was_drawn():
     """A growing phase whose past, and prefetched future, is another one once its end is announced."""
     specs = [ADAPTIVE | {"individuals": [8, 800]}, {"distribution": "uniform"}]
