@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from factdata.biographies import Biographies
-from factdata.distributions import Uniform
+from factdata.distributions import InversePowerLaw, Uniform
 from factdata.facts import Facts
 from factdata.population import Population
 from factdata.schedules import Phase, Schedule
@@ -102,8 +102,16 @@ def main() -> None:
     usual_tokens, usual_seconds = time_usual_route(biographies.population, tokenizer, individuals)
     print(f"usual route: {usual_tokens:,} tokens in {usual_seconds:.2f} s")
     row = tokens / options.steps / BATCH
+    uniforms = np.random.default_rng(0).random((200, BATCH))
+    power_law = InversePowerLaw(256_000, alpha=0.8)
+    power_law.individuals(uniforms[0])
+    began = time.perf_counter()
+    for row_of_uniforms in uniforms:
+        power_law.individuals(row_of_uniforms)
+    sampling = (time.perf_counter() - began) / len(uniforms)
     result = {
         "benchmark": "stream",
+        "sampling_128_of_256k_microseconds": round(1e6 * sampling, 1),
         "stream_tokens_per_second": round(float(np.median(rates))),
         "usual_tokens_per_second": round(usual_tokens / usual_seconds),
         "ratio": round(float(np.median(rates)) * usual_seconds / usual_tokens, 1),
