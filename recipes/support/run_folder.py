@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -95,8 +96,8 @@ def claim(folder: Path, resolved: dict[str, Any], world_size: int, needed_bytes:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, resolved)  # first: a folder without it is taken for a stranger's
         write_json(folder / "environment.json", environment(world_size))
-        write_config(folder, resolved)
     except OSError as error:
         raise InputError(f"cannot write to the output directory {folder}: {error.strerror}") from None
 
@@ -119,7 +120,8 @@ def on_first_rank(decide: Callable[[], T]) -> T:
 
 def checkpoint_bytes(parameters: int, training: TrainingArguments) -> int:
     """Room for the checkpoints that are kept at one time, and the final model: fp32 weights and AdamW's two moments."""
-    saves = 0 if training.save_strategy == "no" else -(-training.max_steps // max(int(training.save_steps), 1))
+    every = training.save_steps if training.save_steps >= 1 else training.save_steps * training.max_steps
+    saves = 0 if training.save_strategy == "no" else math.ceil(training.max_steps / every)
     kept = min(saves, (training.save_total_limit or saves) + 1)  # one more while the oldest is not yet deleted
     return 4 * parameters * (3 * kept + 1)
 
