@@ -150,6 +150,20 @@ def report_exposures(schedule: Schedule) -> list[dict]:
     return report
 
 
+def expected_exposures(schedule: Schedule, cohort: range) -> float:
+    """How often the schedule is expected to draw an individual of the cohort, on average.
+
+    A phase whose end is still to be announced counts as if it lasted to the end of training.
+    """
+    total, begin = 0.0, 0
+    for end in schedule.ends():
+        if end > begin:
+            p = schedule.distribution_at(begin).probabilities()
+            total += (end - begin) * schedule.global_batch * float(p[cohort.start : cohort.stop].sum())
+        begin = end
+    return total / len(cohort)
+
+
 def sum_of_probabilities(schedule: Schedule, begin: int, end: int) -> np.ndarray:
     """Each individual's probabilities, summed over steps ``begin`` … ``end`` - 1 of one phase."""
     total, first = np.zeros(0), begin

@@ -20,7 +20,7 @@ import yaml
 from transformers import Trainer, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from callbacks.distribution_schedule import DistributionScheduleCallback, report_exposures
+from callbacks.distribution_schedule import DistributionScheduleCallback, expected_exposures, report_exposures
 from callbacks.history import HistoryCallback, read_history
 from callbacks.knowledge import KnowledgeCallback, evaluation_steps
 from callbacks.progress import use_knowledge_progress
@@ -46,7 +46,6 @@ from recipes.support.models import build_model
 from recipes.support.parser import StrictParser, run
 
 QUICK = Path(__file__).parent / "configs" / "quick.yaml"
-UNIFORM = [{"distribution": "uniform"}]
 SAMPLED_STEPS = 32  # steps looked at to tell the mean length of a biography
 
 
@@ -65,7 +64,9 @@ class PretrainArguments:
     dry_run: bool = field(default=False, metadata={"help": "print config, model size and exposures, and stop"})
 
     def __post_init__(self):
-        self.schedule = parse_json("schedule", self.schedule, list) or UNIFORM
+        self.schedule = parse_json("schedule", self.schedule, list) or [{"distribution": "uniform"}]
+        if any("until" in phase for phase in self.schedule[1:] if isinstance(phase, dict)):
+            raise InputError("only the first phase may last until plateau_end: the plateau is that of its individuals")
         for name in ("global_batch_size", "evaluate_every", "evaluated_individuals"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: wanted 1 or more")
@@ -94,9 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     checkpoint = None
     if not recipe.dry_run:
         resume = training.resume_from_checkpoint
-        checkpoint = run_folder.on_first_rank(lambda: run_folder.choose_checkpoint(folder, parser.resolved, resume))
-        run_folder.refuse_changed_past(folder, checkpoint, schedule, lambda specs: build_schedule(specs or UNIFORM))
-        if resume == "auto" and (folder / run_folder.SUMMARY).exists():
+        checkpoint, finished = run_folder.on_first_rank(
+            lambda: run_folder.choose_checkpoint(folder, parser.resolved, resume, schedule, build_schedule)
+        )
+        if finished and resume == "auto":
             return summaries.report(folder, training.process_index == 0)
     source = checkpoint or model_args.tokenizer_name_or_path or model_args.model_name_or_path
     tokenizer = load_tokenizer(source) if source else train_tokenizer(biographies, model_args.vocab_size)
@@ -116,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "seen_individuals": people.seen_individuals,
         "held_out_individuals": people.held_out_individuals,
         "new_individuals": people.new_individuals,
-        "exposures_per_individual": training.max_steps * recipe.global_batch_size / people.seen_individuals,
+        "exposures_per_individual": expected_exposures(schedule, cohorts["seen"]),
         "tokens_per_step": round(float(tokens)),
         "token_slots_per_step": recipe.global_batch_size * row_length,
         "baseline": facts.baseline(),
@@ -137,11 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         batch_size = training.per_device_train_batch_size
         return fact_batches(stream.biographies, individuals, part, batch_size, people.population_seed, shard)
 
-    groups = {
-        "seen": evaluated(cohorts["seen"], "evaluation"),
-        "seen_train_templates": evaluated(cohorts["seen"], "train"),
-    }
-    groups |= {name: evaluated(cohorts[name], "evaluation") for name in ("held_out", "new") if cohorts[name]}
+    groups = {name: evaluated(cohort, "evaluation") for name, cohort in cohorts.items() if cohort}
+    groups["seen_train_templates"] = evaluated(cohorts["seen"], "train")
     plateau_group = "seen"
     if first_drawn != cohorts["seen"]:  # a warm-up: its plateau is that of the individuals it draws
         groups["first_phase"] = evaluated(first_drawn, "evaluation")

@@ -5,8 +5,9 @@
     python recipes/sweep.py recipes/configs/warmup/cpu.yaml --jobs 2     # two at a time, one CPU thread each
 
 A sweep file names the ``recipe``, its ``base`` config, ``settings`` for every run, ``runs`` (a name → what differs) and
-``seeds``. Each run has a folder ``<output_dir>/<run>/seed<k>`` and resumes there; a finished run is never redone. The
-small files of finished runs are copied to ``results``, from which ``recipes/report.py`` makes figures and tables.
+``seeds``, which decide the population too. Each run has a folder ``<output_dir>/<run>/seed<k>`` and resumes there; a
+finished run is never redone. The small files of finished runs are copied to ``results``, from which
+``recipes/report.py`` makes figures and tables.
 """
 
 from __future__ import annotations
@@ -30,9 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="only these seeds of the files'")
     parser.add_argument("--dry_run", action="store_true", help="list the runs and stop")
     options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs}: wanted 1 or more")
     jobs = [job for file in options.sweep for job in read_sweep(file)]
     if options.seeds is not None:
         jobs = [job for job in jobs if job.settings["seed"] in options.seeds]
+    if not jobs:
+        raise InputError(f"no runs with the seeds {options.seeds}")
     by_folder: dict[Path, Job] = {}
     for job in jobs:  # sweeps may share a run, if it is the same one
         if by_folder.setdefault(job.folder, job) != job:
@@ -55,6 +60,14 @@ def run_all(jobs: Sequence[Job], at_a_time: int) -> None:
     """Run what is unfinished, seed by seed, so that every question has an early answer."""
     waiting = sorted((job for job in jobs if not job.finished), key=lambda job: job.settings["seed"])
     total, running = len(waiting), []
+    try:
+        _run_waiting(waiting, running, total, at_a_time)
+    finally:
+        for _, process, _ in running:  # a run left behind would write beside its successor
+            process.terminate()
+
+
+def _run_waiting(waiting: list[Job], running: list, total: int, at_a_time: int) -> None:
     while waiting or running:
         while waiting and len(running) < at_a_time:
             job = waiting.pop(0)

@@ -80,6 +80,18 @@ def test_bad_input_is_one_line(tmp_path, text, flags, message):
     assert "\n" not in str(error.value)
 
 
+def test_resolved_config_repeats_the_run(tmp_path):
+    """Settings that are lost because they equal the library's default, where ours is another."""
+    chosen = ["--weight_decay", "0", "--learning_rate", "5e-5", "--lr_scheduler_type", "linear"]
+    chosen += ["--pool_sizes", '{"cities": 9}', "--output_dir", str(tmp_path)]
+    first = StrictParser(PRETRAIN)
+    first.parse(chosen)
+    (tmp_path / "resolved.yaml").write_text(yaml.safe_dump(first.resolved))
+    _, people, _, training = StrictParser(PRETRAIN).parse(["--config", str(tmp_path / "resolved.yaml")])
+    assert (training.weight_decay, training.learning_rate, people.pool_sizes) == (0, 5e-5, {"cities": 9})
+    assert getattr(training.lr_scheduler_type, "value", training.lr_scheduler_type) == "linear"
+
+
 def test_number_of_shipped_configs():
     """A config that no test reads."""
     assert (len(CONFIGS), len(SWEEPS)) == (4, 14)

@@ -141,6 +141,16 @@ def test_finished_run_is_reported_not_repeated(finished, capsys):
     assert "no-knowledge baseline" in capsys.readouterr().out
 
 
+def test_token_is_never_written(tmp_path, capsys):
+    """A secret of the command line that ends up in a config, which people commit."""
+    pretrain(tmp_path / "run", "--hub_token", "hf_secret", "--max_steps", "2", "--evaluate_every", "2")
+    pretrain(tmp_path / "dry", "--hub_token", "hf_secret", "--dry_run")
+    written = [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".json", ".jsonl", ".yaml")]
+    assert len(written) > 4
+    assert not any("hf_secret" in path.read_text() for path in written)
+    assert "hf_secret" not in "".join(capsys.readouterr())
+
+
 def test_dry_run_writes_nothing(tmp_path, capsys):
     """A dry run that claims its folder."""
     plan = pretrain(tmp_path / "run", "--dry_run")
@@ -173,6 +183,15 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
         (["--resume_from_checkpoint", "no/such/checkpoint"], "no such folder"),
         (["--save_strategy", "sometimes"], "sometimes"),
         (["--evaluated_individuals", "0"], "evaluated_individuals 0"),
+        (["--auto_find_batch_size", "true"], "auto_find_batch_size would change"),
+        (["--ignore_data_skip", "true"], "ignore_data_skip would change"),
+        (["--eval_strategy", "steps"], "eval_strategy would change"),
+        (["--schedule", '[{"distribution": "unifrom"}]'], "phase 1: unknown distribution 'unifrom'; did you mean"),
+        (["--schedule", '{"distribution": "uniform"}'], "schedule: wanted a list"),
+        (
+            ["--schedule", '[{"distribution": "uniform", "steps": 9}, {"distribution": "uniform", "until": "x"}]'],
+            "only the first phase may last until plateau_end",
+        ),
     ],
 )
 def test_bad_input(tmp_path, flags, message):
@@ -222,6 +241,17 @@ def test_schedule_may_change_only_ahead(finished, tmp_path):
     assert [phase["individuals"] for phase in summary["schedule"]] == [64, 8]
     ours, theirs = step_losses(folder), step_losses(finished[0])
     assert [ours[step] == theirs[step] for step in (8, 9, 24)] == [True, False, False]
+    assert pretrain(folder, *resume, switch_at(8)) == summary  # the schedule came as JSON, and is kept as YAML
+
+
+def test_checkpoint_of_another_experiment_is_refused(finished, tmp_path):
+    """Old optimizer state and half of another stream in a new folder."""
+    checkpoint = str(finished[0] / "checkpoint-8")
+    with pytest.raises(InputError, match=r"belongs to another experiment \(seed 0 there, 7 here\)"):
+        pretrain(tmp_path / "run", "--seed", "7", "--resume_from_checkpoint", checkpoint)
+    flags = ["--logging_steps", "1", "--resume_from_checkpoint", checkpoint]
+    pretrain(tmp_path / "run", *flags)  # the same experiment may go on elsewhere
+    assert step_losses(tmp_path / "run") == step_losses(finished[0])
 
 
 def test_unwritable_folder(tmp_path):

@@ -92,6 +92,14 @@ class RecipeTrainingArguments(TrainingArguments):
                 "the stream needs train_sampling_strategy sequential and remove_unused_columns false: its positions "
                 "are training steps; leave both out"
             )
+        spoilers = {
+            "auto_find_batch_size": self.auto_find_batch_size,
+            "ignore_data_skip": self.ignore_data_skip,
+            "eval_strategy": getattr(self.eval_strategy, "value", self.eval_strategy) != "no",
+            "accelerator_config": self.accelerator_config is not None,
+        }
+        for name in (name for name, used in spoilers.items() if used):
+            raise InputError(f"{name} would change which examples a step holds, or how it is evaluated; leave it out")
         for name in ("max_steps", "cpu_threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: wanted 1 or more")

@@ -85,12 +85,12 @@ def plot_arms(arms: Arms, title: str, path: Path) -> None:
             curves = scale * np.array([[row[f"knowledge/seen/{metric}"] for row in run["history"]] for run in runs])
             (line,) = axis.plot(steps, curves.mean(axis=0), label=f"{name} ({len(runs)} seeds)")
             axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.2, lw=0)
-        baseline = runs[0]["summary"]["baseline"]
+        baseline, batch = runs[0]["summary"]["baseline"], runs[0]["summary"]["global_batch_size"]
     loss.axhline(baseline, color="#444444", ls="--", lw=1)
     loss.set_ylim(0, 1.6 * baseline)
     loss.set_ylabel("attribute loss, seen individuals,\nevaluation templates (nats)")
     accuracy.set_ylabel("attribute accuracy (%)")
-    accuracy.set_xlabel("training step (64 biographies each)")
+    accuracy.set_xlabel(f"training step ({batch} biographies each)")
     accuracy.legend(frameon=False, fontsize=8)
     loss.set_title(title, fontsize=9, wrap=True)
     for axis in (loss, accuracy):

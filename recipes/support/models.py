@@ -63,7 +63,7 @@ def _load(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreT
             attn_implementation=arguments.attn_implementation,
             **(arguments.model_overrides or {}),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"no causal LM at {arguments.model_name_or_path}: {reason}") from None
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:

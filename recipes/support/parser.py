@@ -46,7 +46,7 @@ class StrictParser(HfArgumentParser):
             formatter_class=_LineFormatter,
         )
         # The Trainer's hundred settings would bury ours: they are accepted, but only those we redefine are listed.
-        ours = {name for dtype in dataclass_types for name in inspect.get_annotations(dtype)}
+        self._ours = ours = {name for dtype in dataclass_types for name in inspect.get_annotations(dtype)}
         for action in self._actions:
             if action.dest not in ours and action.dest != "help":
                 action.help = argparse.SUPPRESS
@@ -77,14 +77,19 @@ class StrictParser(HfArgumentParser):
             flag = unknown[0].split("=")[0]
             raise InputError(f"unknown argument {flag}{did_you_mean(flag, self._option_string_actions)}")
         values = {name: getattr(namespace, name) for name in self._fields}
-        # Recipe settings always; the Trainer's hundred others where they differ from its own defaults.
+        instances = tuple(self._build(dtype, values) for dtype in self.dataclass_types)
+        for instance in instances:  # mappings given as JSON are written as mappings
+            if not isinstance(instance, TrainingArguments):
+                values |= {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+        # Our settings always; the Trainer's hundred others where they differ from its own defaults.
         trainer_defaults = vars(HfArgumentParser(TrainingArguments).parse_args([]))
         self.resolved = {
             name: _plain(value)
             for name, value in values.items()
-            if name not in trainer_defaults or _plain(value) != _plain(trainer_defaults[name])
+            if not name.endswith("_token")  # a secret: it is never written or printed
+            and (name in self._ours or _plain(value) != _plain(trainer_defaults.get(name)))
         }
-        return tuple(self._build(dtype, values) for dtype in self.dataclass_types)
+        return instances
 
     def _build(self, dtype: type, values: dict[str, Any]) -> Any:
         try:

@@ -33,17 +33,31 @@ OPERATIONAL = {
     "log_level_replica", "logging_steps", "logging_strategy", "logging_first_step", "save_steps", "save_strategy",
     "save_total_limit", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_pin_memory",
     "dataloader_persistent_workers", "per_device_train_batch_size", "gradient_accumulation_steps", "use_cpu",
-    "gradient_checkpointing", "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo",
+    "gradient_checkpointing", "push_to_hub",
+    "hub_always_push", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo",
     "hub_revision",
 }  # fmt: skip
 
 
-def choose_checkpoint(folder: Path, resolved: dict[str, Any], resume: str | None) -> Path | None:
-    """The checkpoint from which the run of ``resolved`` goes on in ``folder``; None to start afresh.
+def choose_checkpoint(
+    folder: Path,
+    resolved: dict[str, Any],
+    resume: str | None,
+    schedule: Schedule,
+    rebuild: Callable[[Any], Schedule],
+) -> tuple[Path | None, bool]:
+    """The checkpoint from which the run of ``resolved`` goes on in ``folder`` (None: afresh); whether it is finished.
 
     ``resume`` is None (start afresh, in an unused folder), 'auto' (the newest whole checkpoint, else afresh) or a
-    checkpoint's path. Raises InputError where the folder is not this run's. Reads only.
+    checkpoint's path. ``rebuild`` makes a Schedule of the phases in a config. Raises InputError where the folder is
+    not this run's, or was trained so far on another schedule. Reads only.
     """
+    checkpoint = _choose(folder, resolved, resume)
+    _refuse_changed_past(folder, checkpoint, schedule, rebuild)
+    return checkpoint, (folder / SUMMARY).exists()
+
+
+def _choose(folder: Path, resolved: dict[str, Any], resume: str | None) -> Path | None:
     differing = _difference(folder, resolved)
     if differing:
         raise InputError(
@@ -52,6 +66,10 @@ def choose_checkpoint(folder: Path, resolved: dict[str, Any], resume: str | None
     if resume == "auto":
         return newest_whole_checkpoint(folder)
     if resume is not None:
+        home = Path(resume).parent
+        differing = _difference(home, resolved) if (home / CONFIG).exists() else ""
+        if differing:
+            raise InputError(f"the checkpoint {resume} belongs to another experiment ({differing})")
         fault = checkpoint_fault(Path(resume))
         if fault:
             raise InputError(f"cannot resume from {resume}: {fault}")
@@ -62,13 +80,11 @@ def choose_checkpoint(folder: Path, resolved: dict[str, Any], resume: str | None
     return None
 
 
-def refuse_changed_past(
+def _refuse_changed_past(
     folder: Path, checkpoint: Path | None, schedule: Schedule, rebuild: Callable[[Any], Schedule]
 ) -> None:
-    """Raise InputError if the folder's run was trained so far on another schedule than ``schedule``.
-
-    What is still to come may change. ``rebuild`` makes a Schedule of the phases in the folder's config.
-    """
+    """Raise InputError if the run was trained so far on another schedule; what is still to come may change."""
+    folder = folder if checkpoint is None else checkpoint.parent
     if not (folder / CONFIG).exists():
         return
     stored = rebuild(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")).get("schedule"))
@@ -136,7 +152,7 @@ def _difference(folder: Path, resolved: dict[str, Any]) -> str:
         stored = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError):
         return f"its {CONFIG} cannot be read"
-    keys = sorted((stored.keys() | resolved.keys()) - OPERATIONAL - {"schedule"})  # see refuse_changed_past
+    keys = sorted((stored.keys() | resolved.keys()) - OPERATIONAL - {"schedule"})  # see _refuse_changed_past
     differing = [
         f"{k} {stored.get(k)!r} there, {resolved.get(k)!r} here" for k in keys if stored.get(k) != resolved.get(k)
     ]
@@ -163,8 +179,9 @@ def checkpoint_fault(checkpoint: Path) -> str | None:
         step = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
         if not isinstance(step, int):
             return "trainer_state.json has no step"
-        for name in ("optimizer.pt", "scheduler.pt"):
-            # Sharded optimizers (FSDP, DeepSpeed) keep folders of their own, which their loaders check.
+        # FSDP with full state dicts writes optimizer.bin; other sharded optimizers keep folders, which their loaders
+        # check.
+        for name in ("optimizer.bin" if (checkpoint / "optimizer.bin").exists() else "optimizer.pt", "scheduler.pt"):
             if (checkpoint / name).exists():
                 with zipfile.ZipFile(checkpoint / name) as archive:
                     broken = archive.testzip()

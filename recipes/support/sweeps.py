@@ -36,7 +36,8 @@ class Job:
         """Whether this very run, settings and all, has been kept among the results."""
         if not self.kept.exists():
             return False
-        return json.loads(self.kept.read_text(encoding="utf-8"))["settings"] == self.essentials
+        content = json.loads(self.kept.read_text(encoding="utf-8"))
+        return content["settings"] == self.essentials and content["summary"]["metrics_version"] == METRICS_VERSION
 
     @property
     def kept(self) -> Path:
@@ -76,7 +77,7 @@ def read_sweep(file: Path) -> list[Job]:
     jobs = []
     for name, changes in sweep["runs"].items():
         for seed in sweep["seeds"]:
-            folder = Path(sweep["output_dir"]) / name / f"seed{seed}"
+            folder = ROOT / sweep["output_dir"] / name / f"seed{seed}"
             settings = base | (sweep.get("settings") or {}) | (changes or {}) | {"seed": seed, "population_seed": seed}
             settings |= {"output_dir": str(folder), "resume_from_checkpoint": "auto"}
             jobs.append(Job(f"{name}/seed{seed}", Path(sweep["recipe"]), settings, folder, Path(sweep["results"])))
@@ -94,11 +95,5 @@ def keep(job: Job) -> None:
 
 
 def load_kept(job: Job) -> dict[str, Any] | None:
-    """What was kept of a run, None if it has not finished; refuses metrics that were defined otherwise."""
-    if not job.finished:
-        return None
-    content = json.loads(job.kept.read_text(encoding="utf-8"))
-    version = content["summary"]["metrics_version"]
-    if version != METRICS_VERSION:
-        raise InputError(f"{job.kept} has metrics of version {version}, this is {METRICS_VERSION}: run it again")
-    return content
+    """What was kept of a run; None if it has not finished with these settings and this version of the metrics."""
+    return json.loads(job.kept.read_text(encoding="utf-8")) if job.finished else None
