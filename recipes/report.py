@@ -22,7 +22,7 @@ from recipes.support import run_folder
 from recipes.support.experiments import arms_table, load_arms, plot_arms, question_and_rule
 from recipes.support.figures import plot_three_phases
 from recipes.support.parser import run
-from recipes.support.summaries import GROUP_NAMES
+from recipes.support.summaries import GROUP_NAMES, closing_block
 
 ROOT = Path(__file__).parents[1]
 RESULTS, README, CONFIGS = ROOT / "results", ROOT / "README.md", ROOT / "recipes" / "configs"
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for sweep in experiments:
         plot_arms(load_arms(sweep), question_and_rule(sweep)[0], RESULTS / "cpu" / f"{sweep.parent.name}.png")
     (RESULTS / "cpu" / "README.md").write_text(experiments_page(experiments), encoding="utf-8")
-    README.write_text(
-        replace_block(README.read_text(encoding="utf-8"), "quick run", quick_table(quick)), encoding="utf-8"
-    )
+    text = replace_block(README.read_text(encoding="utf-8"), "quick run", quick_table(quick))
+    closing = closing_block(Path("outputs") / "quick", load_summary(quick)).strip("\n")
+    README.write_text(replace_block(text, "closing block", f"```text\n{closing}\n```"), encoding="utf-8")
 
 
 def keep(folder: Path) -> None:
